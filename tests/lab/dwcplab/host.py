@@ -57,19 +57,23 @@ class Host:
     def netns(self):
         return f"/proc/{self.init_pid}/ns/net"
 
-    def start(self, names, binds, record):
-        """Starts PID 1.
-
-        names are lines for /etc/hosts, binds pairs of directories to lay one
-        over the other, record() is told of each process as it starts.
-        """
+    def make_directory(self, names):
+        """Makes the host's directory anew; names are lines for /etc/hosts."""
         shutil.rmtree(self.directory, ignore_errors=True)
         os.makedirs(os.path.join(self.directory, "run/lock"))
         with open(os.path.join(self.directory, "hosts"), "w",
                   encoding="ascii") as file:
             file.write(names)
-        for source, _target in binds:
-            os.makedirs(source, exist_ok=True)
+
+    def start(self, binds, record):
+        """Starts PID 1.
+
+        binds are pairs of directories to lay one over the other, record() is
+        told of each process as it starts.
+        """
+        for bind in binds:
+            for path in bind:
+                os.makedirs(path, exist_ok=True)
         log_path = os.path.join(self.directory, "init.log")
         with open(log_path, "wb") as log:
             self._unshare = subprocess.Popen(
@@ -153,6 +157,10 @@ class Host:
             raise LabError(f"host {self.name}: {' '.join(map(str, argv))}: "
                            f"exit {result.returncode}: {said}")
         return result
+
+    def virsh(self, *words, **options):
+        """run() of virsh, connected to this host's libvirt."""
+        return self.run(["virsh", "-q", *words], **options)
 
     def sysctl(self, name, value):
         """Sets a variable of this host's network namespace (net.*)."""

@@ -4,7 +4,7 @@
 import itertools
 import os
 
-from . import network, process
+from . import daemon, network, process
 from .errors import LabError
 from .host import Host, HostSpec, TOP
 from .link import Link, VethControl, WanControl
@@ -14,6 +14,13 @@ HOSTS_MAX = 16
 DEFAULT_STATE = os.path.join(TOP, "build/lab")
 
 
+def default_hosts(count):
+    """Specifications of hosts a, b, ..."""
+    if not 2 <= count <= HOSTS_MAX:
+        raise LabError(f"2 to {HOSTS_MAX} hosts, not {count}")
+    return [HostSpec("abcdefghijklmnop"[index]) for index in range(count)]
+
+
 class Lab:
     """Hosts that live from up() to down(), or for a with block.
 
@@ -21,14 +28,12 @@ class Lab:
     libvirt=False they run no daemons.
     """
 
-    def __init__(self, state=DEFAULT_STATE, hosts=2, link=None, libvirt=True):
-        if isinstance(hosts, int):
-            if not 2 <= hosts <= HOSTS_MAX:
-                raise LabError(f"2 to {HOSTS_MAX} hosts, not {hosts}")
-            hosts = [HostSpec("abcdefghijklmnop"[i]) for i in range(hosts)]
-        self._specs = hosts
+    def __init__(self, state=DEFAULT_STATE, hosts=2, link=None, libvirt=True,
+                 keeper=False):
+        self._specs = default_hosts(hosts) if isinstance(hosts, int) else hosts
         self._link = link or Link()
         self._libvirt = libvirt
+        self._keeper = keeper
         self._state = State(state)
         self._hosts = []
         self._links = {}
@@ -72,6 +77,11 @@ class Lab:
         if os.geteuid() != 0:
             raise LabError("the lab makes namespaces and needs root: "
                            "use sudo")
+        if self._libvirt:
+            for spec in self._specs:
+                daemon.check(spec)
+        if self._link.kind == "wan":
+            network.emulator_path()
         self._state.lock()
         try:
             clean_leftovers(self._state)
@@ -87,7 +97,8 @@ class Lab:
 
     def _start(self):
         self._state.record = {
-            "owner": process.identify(os.getpid()), "processes": [],
+            "owner": process.identify(os.getpid()), "keeper": self._keeper,
+            "processes": [],
             "link": self._link.kind, "libvirt": self._libvirt,
             "hosts": [], "pairs": []}
         self._state.save()
@@ -106,10 +117,21 @@ class Lab:
                 self._emulators.append(emulator)
                 self._record("emulator", "-".join(control.pair), emulator.pid)
         self._state.save()
+        if self._libvirt:
+            for host in self._hosts:
+                daemon.start(host)
 
     def _start_host(self, host, spec, names):
-        host.start(names, [], lambda kind, pid: self._record(
-            kind, spec.name, pid))
+        def record(kind, pid):
+            self._record(kind, spec.name, pid)
+
+        host.make_directory(names)
+        if self._libvirt:
+            host.prefix = spec.prefix
+            daemon.configure(spec, host)
+            host.start(daemon.binds(spec, host.directory), record)
+        else:
+            host.start([], record)
         self._state.record["hosts"].append(
             {"name": host.name, "init_pid": host.init_pid,
              "prefix": host.prefix})

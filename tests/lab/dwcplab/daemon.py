@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A host's libvirt: private directories, configuration, and the daemon."""
+
+import os
+
+from .errors import LabError
+
+# Where a host's programs find the QEMU that libvirt starts: the same path on
+# every host, as domain XML travels, with another binary behind it perhaps.
+EMULATOR = "/run/dwcp/qemu-system-x86_64"
+TCP_PORT = 16509
+# sockaddr_un's path with its final zero.
+SOCKET_PATH_BYTES = 108
+
+LIBVIRTD_CONF = """\
+listen_tls = 0
+listen_tcp = 1
+tcp_port = "{port}"
+listen_addr = "{address}"
+auth_tcp = "none"
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+unix_sock_rw_perms = "0700"
+unix_sock_dir = "/run/libvirt"
+host_uuid = "{uuid}"
+log_filters = "2:qemu 3:*"
+log_outputs = "2:file:{prefix}/var/log/libvirt/libvirtd.log"
+"""
+
+# The hosts share the machine's files and have no control groups, virtlogd or
+# udev of their own; the chowning and labelling of one must not meet the other.
+QEMU_CONF = """\
+security_driver = "none"
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+namespaces = [ ]
+cgroup_controllers = [ ]
+stdio_handler = "file"
+migration_host = "{address}"
+migration_port_min = 49152
+migration_port_max = 49215
+"""
+
+
+def check(spec):
+    """Says early what is missing or cannot work."""
+    if not os.access(os.path.join(spec.prefix, "sbin/libvirtd"), os.X_OK):
+        raise LabError(f"host {spec.name}: no libvirt in {spec.prefix}: "
+                       "./run build libvirt")
+    if not os.access(spec.qemu, os.X_OK):
+        raise LabError(f"host {spec.name}: no QEMU at {spec.qemu}: "
+                       "./run build qemu")
+    # The longest socket that libvirt makes, for a domain of a short name.
+    longest = f"{spec.prefix}/var/lib/libvirt/qemu/domain-10-demo/monitor.sock"
+    if len(longest.encode()) >= SOCKET_PATH_BYTES:
+        raise LabError(
+            f"host {spec.name}: {longest} is too long for a socket "
+            f"({len(longest.encode())} bytes, at most "
+            f"{SOCKET_PATH_BYTES - 1}): use a shorter path for the tree")
+    if os.path.realpath(spec.prefix).startswith("/run/"):
+        raise LabError(f"host {spec.name}: {spec.prefix} lies in /run, which "
+                       "the hosts do not share")
+
+
+def binds(spec, directory):
+    """What lies over the prefix's own directories in the host."""
+    return [(os.path.join(directory, own), os.path.join(spec.prefix, target))
+            for own, target in (("etc", "etc/libvirt"),
+                                ("lib", "var/lib/libvirt"),
+                                ("log", "var/log/libvirt"),
+                                ("cache", "var/cache/libvirt"),
+                                ("run", "var/run"))]
+
+
+def configure(spec, host):
+    """Writes the host's configuration; its directory exists."""
+    def write(path, text, mode=0o644):
+        path = os.path.join(host.directory, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, mode)
+
+    # Without udev or DMI to differ in, libvirt tells hosts apart by this alone.
+    uuid = f"11111111-2222-4333-8444-{host.index + 1:012x}"
+    write("etc/libvirtd.conf", LIBVIRTD_CONF.format(
+        port=TCP_PORT, address=host.address, uuid=uuid, prefix=spec.prefix))
+    extra = spec.qemu_conf and spec.qemu_conf.rstrip("\n") + "\n"
+    # A setting that is given replaces ours: libvirt refuses to see it twice.
+    given = {line.split("=")[0].strip() for line in extra.splitlines()}
+    ours = "".join(
+        line + "\n"
+        for line in QEMU_CONF.format(address=host.address).splitlines()
+        if line.split("=")[0].strip() not in given)
+    write("etc/qemu.conf", ours + extra)
+    # The TPM, network and other folders libvirtd makes itself.
+    options = " ".join(spec.qemu_options)
+    write("run" + EMULATOR.removeprefix("/run"),
+          f'#!/bin/sh\nexec {spec.qemu} {options} "$@"\n', 0o755)
+
+
+def start(host):
+    """Starts libvirtd; it answers when this returns."""
+    try:
+        # In the background means here: when it is ready to serve.
+        host.run([f"{host.prefix}/sbin/libvirtd", "--daemon", "--listen"],
+                 timeout=60)
+    except LabError as error:
+        raise LabError(f"{error}; see {host.directory}/log/libvirtd.log"
+                       ) from None
