@@ -48,7 +48,8 @@ void wan_link_clear(WanLink *link)
 
 /* How long the serializer works on a frame. What the division by the rate
  * leaves over goes to the next frame, so that the rate is exact. */
-static uint64_t send_time_ns(WanLink *link, uint32_t wire_bytes)
+static uint64_t send_time_ns(const WanLink *link, uint32_t wire_bytes,
+                             uint64_t *remainder)
 {
     uint64_t rate = link->config.rate_bits_per_s;
     uint64_t bit_ns;
@@ -57,7 +58,7 @@ static uint64_t send_time_ns(WanLink *link, uint32_t wire_bytes)
         return 0;
     }
     bit_ns = (uint64_t)wire_bytes * 8 * NS_PER_S + link->rate_remainder;
-    link->rate_remainder = bit_ns % rate;
+    *remainder = bit_ns % rate;
     return bit_ns / rate;
 }
 
@@ -109,22 +110,18 @@ static void advance(WanLink *link, uint64_t now_ns)
 {
     while (link->frames_serial != link->frames_tail) {
         WanFrame *frame = frame_at(link, link->frames_serial);
-        uint64_t remainder = link->rate_remainder;
-        uint64_t finish_ns =
-            start_ns(link, frame) + send_time_ns(link, frame->wire_bytes);
+        uint64_t remainder = 0;
+        uint64_t finish_ns = start_ns(link, frame) +
+                             send_time_ns(link, frame->wire_bytes, &remainder);
 
         if (finish_ns > now_ns) {
-            link->rate_remainder = remainder;
             return;
         }
+        link->rate_remainder = remainder;
         link->busy_until_ns = finish_ns;
         link->queued_bytes -= frame->wire_bytes;
         count(&link->counters.sent, frame->packets, frame->wire_bytes);
         frame->due_ns = finish_ns + path_delay_ns(link);
-        if (frame->due_ns < link->last_due_ns) {
-            frame->due_ns = link->last_due_ns;
-        }
-        link->last_due_ns = frame->due_ns;
         if (frame->length == 0) {
             count(&link->counters.lost, frame->packets, frame->wire_bytes);
         } else if (link->config.reorder > 0 &&
@@ -367,13 +364,12 @@ uint64_t wan_link_deadline_ns(const WanLink *link)
     }
     if (link->frames_serial != link->frames_tail) {
         const WanFrame *frame = frame_at(link, link->frames_serial);
-        uint64_t rate = link->config.rate_bits_per_s;
-        uint64_t send_ns =
-            rate ? (uint64_t)frame->wire_bytes * 8 * NS_PER_S / rate : 0;
+        uint64_t remainder;
 
         /* Its delay is drawn when it has left the bottleneck; looking at it
          * after the shortest delay it can have is early enough. */
-        return start_ns(link, frame) + send_ns +
+        return start_ns(link, frame) +
+               send_time_ns(link, frame->wire_bytes, &remainder) +
                (link->config.delay_ns > link->config.jitter_ns
                     ? link->config.delay_ns - link->config.jitter_ns
                     : 0);

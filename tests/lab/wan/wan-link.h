@@ -6,7 +6,7 @@
  *
  * Time comes in with each call (monotonic nanoseconds, never going back). The
  * bottleneck sends one frame after another at the rate; a frame is due when
- * its last bit has left and the delay has passed. What the path loses has used
+ * its last bit has left and its delay has passed. What the path loses has used
  * the bottleneck like everything else. Frames never overtake each other,
  * unless reordering is asked for.
  *
@@ -91,7 +91,6 @@ typedef struct WanLink {
     uint64_t queued_bytes;   /* wire bytes of the waiting frames */
     uint64_t busy_until_ns;  /* when the serializer has sent the last one */
     uint64_t rate_remainder; /* of the last division by the rate */
-    uint64_t last_due_ns;
 } WanLink;
 
 /*
