@@ -5,7 +5,6 @@ import dataclasses
 import os
 import select
 import shutil
-import signal
 import subprocess
 
 from . import process
@@ -180,8 +179,3 @@ class Host:
                     "received": {"packets": words[1], "bytes": words[0]},
                     "sent": {"packets": words[9], "bytes": words[8]}}
         return counters
-
-    def signal_all(self, signum=signal.SIGKILL):
-        """Sends a signal to every process of the host but PID 1."""
-        self.run(["python3", "-c",
-                  f"import os; os.kill(-1, {int(signum)})"], check=False)
