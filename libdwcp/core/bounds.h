@@ -1,0 +1,68 @@
+/*
+ * Every limit of the library, with the reason for its size
+ *
+ * Wire limits are part of the protocol (docs/wire.md); the others may change
+ * from release to release.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_CORE_BOUNDS_H
+#define DWCP_CORE_BOUNDS_H
+
+#include "dwcp/dwcp.h"
+
+/* A chunk is what one frame describes: one bit of a uint64_t per page. */
+#define DWCP_CHUNK_PAGES 64u
+
+#define DWCP_PAGE_SIZE_MIN 1024u
+#define DWCP_PAGE_SIZE_MAX 65536u
+#define DWCP_BLOCKS_MAX 65536u
+
+/* Numbers are stored in 32 bits per page at the target; 0 is "never". */
+#define DWCP_FRAMES_MAX (UINT32_MAX - 1u)
+
+/*
+ * How far frame numbers may run ahead of the oldest that is not acknowledged.
+ * A chunk of zeros is a frame of 56 bytes: 64 streams may have very many of
+ * them in flight.  Costs 8 KiB at either end.
+ */
+#define DWCP_FRAMES_AHEAD_MAX 65536u
+
+/* Frames that one stream may have sent and not seen acknowledged. */
+#define DWCP_STREAM_UNACKED_MAX 4096u
+
+/* A byte channel's receive buffer, and so its window: device state fits. */
+#define DWCP_CHANNELS_MAX 1u
+#define DWCP_CHANNEL_WINDOW (4u << 20)
+#define DWCP_CHANNEL_DATA_MAX (64u << 10)
+
+/* Body of any record but PAGES. */
+#define DWCP_CONTROL_BODY_MAX (DWCP_CHANNEL_DATA_MAX + 16u)
+
+/* Control records wait here for their socket; peers cannot make it grow. */
+#define DWCP_CONTROL_QUEUE_MAX (256u << 10)
+
+#define DWCP_ABORT_TEXT_MAX 200u
+
+#define DWCP_QUEUE_BYTES_DEFAULT (32u << 20)
+#define DWCP_QUEUE_BYTES_MIN (1u << 20)
+#define DWCP_QUEUE_MS_DEFAULT 100u
+#define DWCP_SILENCE_MS_DEFAULT 30000u
+#define DWCP_SWITCHOVER_MS_DEFAULT 5000u
+#define DWCP_PING_MS 1000u
+
+/* A connection must finish its handshake in this time, connect included. */
+#define DWCP_HANDSHAKE_MS 10000u
+/* Connections that a listener serves at once before they belong to it. */
+#define DWCP_HANDSHAKES_MAX 96u
+
+_Static_assert(DWCP_CHUNK_PAGES == 64, "one bit of a uint64_t per page");
+_Static_assert(DWCP_CONTROL_QUEUE_MAX > 2 * DWCP_CONTROL_BODY_MAX,
+               "a full record must fit behind a full record");
+_Static_assert(DWCP_HANDSHAKES_MAX > DWCP_STREAMS_MAX,
+               "all streams of a session may join at once");
+_Static_assert(DWCP_STREAM_UNACKED_MAX < DWCP_FRAMES_AHEAD_MAX,
+               "one stream alone cannot fill the window");
+
+#endif

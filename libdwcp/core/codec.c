@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "core/codec.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "core/fail.h"
+
+struct DwcpEncoder {
+    uint32_t page_size;
+    unsigned level;
+    ZSTD_CCtx *zstd; /* NULL at level 0 */
+    uint8_t *copy;   /* a chunk: the stable copy; NULL at level 0 */
+};
+
+struct DwcpDecoder {
+    uint32_t page_size;
+    ZSTD_DCtx *zstd;
+    uint8_t *plain; /* a chunk */
+};
+
+/* libc's memcmp is vectorised and leaves at the first difference. */
+bool dwcp_page_is_zero(const uint8_t *page, uint32_t size)
+{
+    static const uint8_t zeros[4096];
+    uint32_t at, n;
+
+    for (at = 0; at < size; at += n) {
+        n = size - at < sizeof(zeros) ? size - at : (uint32_t)sizeof(zeros);
+        if (memcmp(page + at, zeros, n) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+size_t dwcp_frame_bytes_max(uint32_t page_size)
+{
+    return DWCP_RECORD_HEADER + DWCP_PAGES_HEADER +
+           (size_t)DWCP_CHUNK_PAGES * page_size;
+}
+
+DwcpEncoder *dwcp_encoder_new(uint32_t page_size, unsigned level)
+{
+    DwcpEncoder *encoder = calloc(1, sizeof(*encoder));
+
+    if (!encoder) {
+        return NULL;
+    }
+    encoder->page_size = page_size;
+    encoder->level = level;
+    if (level == 0) {
+        return encoder;
+    }
+    encoder->copy = malloc((size_t)DWCP_CHUNK_PAGES * page_size);
+    encoder->zstd = ZSTD_createCCtx();
+    if (!encoder->copy || !encoder->zstd ||
+        ZSTD_isError(ZSTD_CCtx_setParameter(
+            encoder->zstd, ZSTD_c_compressionLevel, (int)level)) ||
+        ZSTD_isError(ZSTD_CCtx_setParameter(encoder->zstd,
+                                            ZSTD_c_contentSizeFlag, 0))) {
+        dwcp_encoder_free(encoder);
+        return NULL;
+    }
+    return encoder;
+}
+
+void dwcp_encoder_free(DwcpEncoder *encoder)
+{
+    if (encoder) {
+        ZSTD_freeCCtx(encoder->zstd);
+        free(encoder->copy);
+        free(encoder);
+    }
+}
+
+size_t dwcp_encoder_bytes(const DwcpEncoder *encoder)
+{
+    return sizeof(*encoder) +
+           (encoder->copy ? (size_t)DWCP_CHUNK_PAGES * encoder->page_size : 0) +
+           (encoder->zstd ? ZSTD_sizeof_CCtx(encoder->zstd) : 0);
+}
+
+/*
+ * Sorts the present pages into zero ones, which are only marked, and others,
+ * which are copied to @out one after the other; in ascending order.
+ * Returns: bytes copied.
+ */
+static size_t gather(const DwcpEncoder *encoder, const uint8_t *chunk,
+                     DwcpPages *pages, uint8_t *out)
+{
+    const uint32_t size = encoder->page_size;
+    uint64_t left, page_bit;
+    size_t length = 0;
+    unsigned i;
+
+    pages->zero = 0;
+    for (left = pages->present; left; left &= left - 1) {
+        i = (unsigned)__builtin_ctzll(left);
+        page_bit = 1ull << i;
+        if (dwcp_page_is_zero(chunk + (size_t)i * size, size)) {
+            pages->zero |= page_bit;
+        } else {
+            memcpy(out + length, chunk + (size_t)i * size, size);
+            length += size;
+        }
+    }
+    return length;
+}
+
+size_t dwcp_encode_chunk(DwcpEncoder *encoder, const uint8_t *chunk,
+                         DwcpPages *pages, uint8_t *out)
+{
+    uint8_t *payload = out + DWCP_RECORD_HEADER + DWCP_PAGES_HEADER;
+    uint8_t *plain = encoder->copy ? encoder->copy : payload;
+    size_t plain_length, length;
+
+    assert(pages->present);
+    plain_length = gather(encoder, chunk, pages, plain);
+    length = plain_length;
+    pages->codec = DWCP_CODEC_RAW;
+    if (encoder->zstd && plain_length) {
+        /* A destination one byte short makes zstd refuse what saves nothing. */
+        length = ZSTD_compress2(encoder->zstd, payload, plain_length - 1,
+                                plain, plain_length);
+        if (ZSTD_isError(length)) {
+            memcpy(payload, plain, plain_length);
+            length = plain_length;
+        } else {
+            pages->codec = DWCP_CODEC_ZSTD;
+        }
+    }
+    length += DWCP_PAGES_HEADER;
+    dwcp_record_encode(out, DWCP_RECORD_PAGES, (uint32_t)length);
+    dwcp_pages_encode(out + DWCP_RECORD_HEADER, pages);
+    return DWCP_RECORD_HEADER + length;
+}
+
+DwcpDecoder *dwcp_decoder_new(uint32_t page_size)
+{
+    DwcpDecoder *decoder = calloc(1, sizeof(*decoder));
+
+    if (!decoder) {
+        return NULL;
+    }
+    decoder->page_size = page_size;
+    decoder->plain = malloc((size_t)DWCP_CHUNK_PAGES * page_size);
+    decoder->zstd = ZSTD_createDCtx();
+    if (!decoder->plain || !decoder->zstd) {
+        dwcp_decoder_free(decoder);
+        return NULL;
+    }
+    return decoder;
+}
+
+void dwcp_decoder_free(DwcpDecoder *decoder)
+{
+    if (decoder) {
+        ZSTD_freeDCtx(decoder->zstd);
+        free(decoder->plain);
+        free(decoder);
+    }
+}
+
+size_t dwcp_decoder_bytes(const DwcpDecoder *decoder)
+{
+    return sizeof(*decoder) + (size_t)DWCP_CHUNK_PAGES * decoder->page_size +
+           ZSTD_sizeof_DCtx(decoder->zstd);
+}
+
+int dwcp_decode_payload(DwcpDecoder *decoder, const DwcpPages *pages,
+                        const uint8_t *payload, uint32_t length,
+                        const uint8_t **out, DwcpError *err)
+{
+    size_t want = (size_t)dwcp_pages_count(pages) * decoder->page_size;
+    size_t got;
+
+    if (pages->codec == DWCP_CODEC_RAW) {
+        assert(length == want);
+        *out = payload;
+        return 0;
+    }
+    got = ZSTD_decompressDCtx(decoder->zstd, decoder->plain, want, payload,
+                              length);
+    if (ZSTD_isError(got)) {
+        return dwcp_fail(err, -EPROTO, "frame %llu: zstd: %s",
+                         (unsigned long long)pages->number,
+                         ZSTD_getErrorName(got));
+    }
+    if (got != want) {
+        return dwcp_fail(err, -EPROTO, "frame %llu: %zu bytes, %zu announced",
+                         (unsigned long long)pages->number, got, want);
+    }
+    *out = decoder->plain;
+    return 0;
+}

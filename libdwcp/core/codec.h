@@ -1,0 +1,69 @@
+/*
+ * Chunks of guest pages to PAGES bodies and back
+ *
+ * The encoder looks for zero pages, takes one stable copy of the others and
+ * compresses the copy: the guest may be writing while it works.  A page that
+ * was zero when it was looked at is described as zero; whatever the guest
+ * writes later is in the dirty log of the next round.
+ *
+ * Threads: one thread at a time per context.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_CORE_CODEC_H
+#define DWCP_CORE_CODEC_H
+
+#include "core/wire.h"
+
+typedef struct DwcpEncoder DwcpEncoder;
+typedef struct DwcpDecoder DwcpDecoder;
+
+/*
+ * dwcp_encoder_new: Returns: NULL when out of memory
+ *
+ * @level: 0 = raw, else zstd's
+ */
+DwcpEncoder *dwcp_encoder_new(uint32_t page_size, unsigned level);
+void dwcp_encoder_free(DwcpEncoder *encoder);
+
+/* dwcp_encoder_bytes: memory that an encoder holds */
+size_t dwcp_encoder_bytes(const DwcpEncoder *encoder);
+
+/* dwcp_frame_bytes_max: a PAGES record's largest size, header included */
+size_t dwcp_frame_bytes_max(uint32_t page_size);
+
+/*
+ * dwcp_encode_chunk: describe some pages of a chunk as a PAGES record
+ *
+ * @chunk: the first page of the chunk; only pages in @pages->present are read
+ * @pages: number, round, block, chunk and present are set; zero and codec are
+ *         filled in
+ * @out: dwcp_frame_bytes_max() bytes
+ *
+ * Returns: the record's bytes, its header included.
+ */
+size_t dwcp_encode_chunk(DwcpEncoder *encoder, const uint8_t *chunk,
+                         DwcpPages *pages, uint8_t *out);
+
+/* dwcp_decoder_new: Returns: NULL when out of memory */
+DwcpDecoder *dwcp_decoder_new(uint32_t page_size);
+void dwcp_decoder_free(DwcpDecoder *decoder);
+size_t dwcp_decoder_bytes(const DwcpDecoder *decoder);
+
+/*
+ * dwcp_decode_payload: the pages that a PAGES body holds, one after the other
+ *
+ * @pages: from dwcp_pages_decode, which judged @length
+ *
+ * Returns: 0 and *@out, valid until the next call and as long as @payload;
+ * -EPROTO the payload does not decode to the pages' size.
+ */
+int dwcp_decode_payload(DwcpDecoder *decoder, const DwcpPages *pages,
+                        const uint8_t *payload, uint32_t length,
+                        const uint8_t **out, DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_page_is_zero: @size bytes, at most DWCP_PAGE_SIZE_MAX */
+bool dwcp_page_is_zero(const uint8_t *page, uint32_t size);
+
+#endif

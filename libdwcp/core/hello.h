@@ -1,0 +1,133 @@
+/*
+ * The handshake of each connection: HELLO, WELCOME, CONFIRM
+ *
+ * The source says who it is and what it can, the target decides and answers
+ * with its choice and a hash over both messages, the source confirms with a
+ * hash of its own: nothing of the negotiation can be changed on the way
+ * without both sides noticing, and the next security level keys these hashes.
+ * Two round trips, TCP's included.  Pure: randoms come from the caller.
+ *
+ * Source: docs/wire.md, "Handshake".
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_CORE_HELLO_H
+#define DWCP_CORE_HELLO_H
+
+#include "core/bounds.h"
+
+#define DWCP_VERSION 1u
+#define DWCP_VERSION_MIN 1u
+
+/* Feature bits; profile v1 is all of these. */
+#define DWCP_FEATURE_PAGES (1ull << 0)      /* chunk frames: zero, raw */
+#define DWCP_FEATURE_ZSTD (1ull << 1)       /* DWCP_CODEC_ZSTD */
+#define DWCP_FEATURE_CHANNELS (1ull << 2)   /* byte channels with windows */
+#define DWCP_FEATURE_SWITCHOVER (1ull << 3) /* END, READY, GO, SEALED */
+#define DWCP_PROFILE_V1                                                        \
+    (DWCP_FEATURE_PAGES | DWCP_FEATURE_ZSTD | DWCP_FEATURE_CHANNELS |          \
+     DWCP_FEATURE_SWITCHOVER)
+
+#define DWCP_HELLO_BYTES 104u
+#define DWCP_WELCOME_BYTES 312u
+#define DWCP_CONFIRM_BYTES 32u
+#define DWCP_SESSION_BYTES 16u
+#define DWCP_RANDOM_BYTES 32u
+#define DWCP_HASH_BYTES 32u
+#define DWCP_WELCOME_TEXT_MAX 192u
+
+typedef enum DwcpHelloKind {
+    DWCP_HELLO_NEW = 1,  /* stream 0 of a new session; session id is zero */
+    DWCP_HELLO_JOIN = 2, /* one more stream of the session named */
+} DwcpHelloKind;
+
+/* Why a target refuses; the text says more. */
+typedef enum DwcpRefusal {
+    DWCP_REFUSAL_NONE = 0,
+    DWCP_REFUSAL_VERSION = 1,
+    DWCP_REFUSAL_FEATURES = 2,
+    DWCP_REFUSAL_SECURITY = 3,
+    DWCP_REFUSAL_SESSION = 4, /* no such session, or another one stands */
+    DWCP_REFUSAL_STREAM = 5,  /* stream index out of range or taken */
+    DWCP_REFUSAL_PAGE_SIZE = 6,
+} DwcpRefusal;
+
+typedef struct DwcpHello {
+    uint16_t version, version_min;
+    uint64_t features, required; /* required is a subset of features */
+    uint8_t security;            /* DwcpSecurity */
+    DwcpHelloKind kind;
+    uint16_t stream, streams; /* index of this one, how many there will be */
+    uint32_t page_size;
+    uint8_t session[DWCP_SESSION_BYTES];
+    uint8_t random[DWCP_RANDOM_BYTES];
+} DwcpHello;
+
+typedef struct DwcpWelcome {
+    uint16_t version; /* chosen; with a refusal the target's highest */
+    DwcpRefusal refusal;
+    uint64_t features; /* what both allow */
+    uint8_t security;
+    uint8_t session[DWCP_SESSION_BYTES];
+    uint8_t random[DWCP_RANDOM_BYTES];
+    char text[DWCP_WELCOME_TEXT_MAX + 1]; /* of a refusal */
+} DwcpWelcome;
+
+/* dwcp_hello_encode: write DWCP_HELLO_BYTES */
+void dwcp_hello_encode(uint8_t *out, const DwcpHello *hello);
+
+/*
+ * dwcp_hello_decode: read DWCP_HELLO_BYTES
+ *
+ * Returns: 0; -EPROTO not a HELLO, or not one that a version of ours could
+ * send.
+ */
+int dwcp_hello_decode(const uint8_t *in, DwcpHello *out,
+                      DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_hello_judge: what a target that has no session in mind says
+ *
+ * Fills version, features, security, refusal and text of @welcome; session
+ * and stream are the caller's to judge.
+ *
+ * Returns: @welcome->refusal.
+ */
+DwcpRefusal dwcp_hello_judge(const DwcpHello *hello, DwcpSecurity security,
+                             uint32_t page_size, DwcpWelcome *welcome);
+
+/* dwcp_welcome_refuse: turn @welcome into a refusal with a reason */
+void dwcp_welcome_refuse(DwcpWelcome *welcome, DwcpRefusal refusal,
+                         const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/*
+ * dwcp_welcome_encode: write DWCP_WELCOME_BYTES, transcript hash included
+ *
+ * @hello: the HELLO's bytes that it answers
+ */
+void dwcp_welcome_encode(uint8_t *out, const DwcpWelcome *welcome,
+                         const uint8_t *hello);
+
+/*
+ * dwcp_welcome_decode: read and check DWCP_WELCOME_BYTES
+ *
+ * @hello, @hello_bytes: what was sent, decoded and as bytes
+ *
+ * Returns: 0; -EPROTO it is malformed or answers another HELLO; -ENOTSUP or
+ * -ECONNREFUSED the target refused: the text is its own.
+ */
+int dwcp_welcome_decode(const uint8_t *in, const DwcpHello *hello,
+                        const uint8_t *hello_bytes, DwcpWelcome *out,
+                        DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_confirm_encode: the source's hash over both messages' bytes */
+void dwcp_confirm_encode(uint8_t *out, const uint8_t *hello,
+                         const uint8_t *welcome);
+
+/* dwcp_confirm_check: Returns: 0; -EBADMSG the transcripts differ */
+int dwcp_confirm_check(const uint8_t *in, const uint8_t *hello,
+                       const uint8_t *welcome, DwcpError *err) DWCP_CHECKED;
+
+#endif

@@ -1,0 +1,105 @@
+/*
+ * Records: what flows on a connection once its handshake is done
+ *
+ * A record is a header of 8 bytes and a body.  Encoding writes into caller's
+ * memory; decoding checks type, flags and length before anything is used and
+ * never reads beyond what it was given.  Pure: no state, no system calls.
+ *
+ * Source: docs/wire.md, "Records".
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_CORE_WIRE_H
+#define DWCP_CORE_WIRE_H
+
+#include "core/bounds.h"
+
+typedef enum DwcpRecordType {
+    DWCP_RECORD_PAGES = 1,       /* source to target, any stream */
+    DWCP_RECORD_ACK = 2,         /* target to source, any stream */
+    DWCP_RECORD_CHANNEL = 3,     /* both ways, stream 0, as the next two */
+    DWCP_RECORD_WINDOW = 4,
+    DWCP_RECORD_CHANNEL_EOF = 5,
+    DWCP_RECORD_BEGIN = 6,       /* target to source, stream 0 */
+    DWCP_RECORD_END = 7,         /* source to target, stream 0 */
+    DWCP_RECORD_READY = 8,       /* target to source, stream 0 */
+    DWCP_RECORD_GO = 9,          /* source to target, stream 0 */
+    DWCP_RECORD_SEALED = 10,     /* target to source, stream 0 */
+    DWCP_RECORD_PING = 11,       /* both ways, stream 0 */
+    DWCP_RECORD_PONG = 12,
+    DWCP_RECORD_ABORT = 13,      /* both ways, any stream */
+} DwcpRecordType;
+
+#define DWCP_RECORD_HEADER 8u
+
+typedef struct DwcpRecord {
+    DwcpRecordType type;
+    uint32_t length; /* bytes of the body */
+} DwcpRecord;
+
+/* dwcp_record_encode: write the header's 8 bytes to @out */
+void dwcp_record_encode(uint8_t *out, DwcpRecordType type, uint32_t length);
+
+/*
+ * dwcp_record_decode: read a header of 8 bytes
+ *
+ * @page_size: of the session; bounds the body of PAGES
+ *
+ * Returns: 0; -EPROTO unknown type, flags set, or a length that this type
+ * cannot have.
+ */
+int dwcp_record_decode(const uint8_t *in, uint32_t page_size, DwcpRecord *out,
+                       DwcpError *err) DWCP_CHECKED;
+
+typedef enum DwcpCodec {
+    DWCP_CODEC_RAW = 0,  /* the pages, one after the other */
+    DWCP_CODEC_ZSTD = 1, /* the same as one zstd frame, always smaller */
+} DwcpCodec;
+
+/*
+ * DwcpPages: the head of a PAGES body, one chunk's description
+ *
+ * @number: hand-over number, from 1, dense over the session
+ * @round: dirty log readings before the hand-over, for statistics
+ * @block: index of the RAM block
+ * @chunk: index of the 64-page chunk in the block
+ * @present: bit i = page i of the chunk is described here
+ * @zero: subset of @present, pages of zeros; the others stand in the payload
+ *        in ascending order
+ */
+typedef struct DwcpPages {
+    uint64_t number;
+    uint32_t round;
+    uint32_t block;
+    uint32_t chunk;
+    uint64_t present;
+    uint64_t zero;
+    DwcpCodec codec;
+} DwcpPages;
+
+#define DWCP_PAGES_HEADER 48u
+
+/* dwcp_pages_encode: write the 48 bytes that precede the payload */
+void dwcp_pages_encode(uint8_t *out, const DwcpPages *pages);
+
+/*
+ * dwcp_pages_decode: read and check the head of a PAGES body
+ *
+ * @length: of the whole body; at least DWCP_PAGES_HEADER bytes stand at @in
+ *
+ * Everything that can be judged without the RAM blocks is: whether block and
+ * chunk exist is the caller's to check.
+ *
+ * Returns: 0; -EPROTO.
+ */
+int dwcp_pages_decode(const uint8_t *in, uint32_t length, uint32_t page_size,
+                      DwcpPages *out, DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_pages_count: pages that the payload holds */
+static inline unsigned dwcp_pages_count(const DwcpPages *pages)
+{
+    return (unsigned)__builtin_popcountll(pages->present & ~pages->zero);
+}
+
+#endif

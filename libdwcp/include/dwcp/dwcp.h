@@ -1,0 +1,412 @@
+/*
+ * libdwcp: moves a running virtual machine's memory over several TCP streams
+ *
+ * One session moves one VM.  The source hands over runs of dirty pages and
+ * never waits for them; worker threads copy, encode and queue them, stream
+ * threads send what their socket takes, and the target applies each frame to
+ * guest RAM in hand-over order, whatever order the frames arrive in.  Next to
+ * the pages a session carries numbered reliable byte channels: channel 0 is
+ * the hypervisor's own migration stream.
+ *
+ * Life of a session (S = source, T = target):
+ *
+ *   S new, connect           T new, listen
+ *   S,T connected            channel 0 is usable on both sides
+ *   S add_block ...          T add_block ..., begin: page frames may arrive
+ *   S put, flush, round      T applies and acknowledges
+ *   S end                    T memory_complete() becomes 1
+ *                            T ready (device state is loaded as well)
+ *   S finish: READY seen, GO sent; from here on the source must not run
+ *                            T go() becomes 1: sealed, the guest may start
+ *   S free                   T free
+ *
+ * Whatever fails before GO leaves the source free to run its guest again, and
+ * the target can never be told to go.  The library never aborts, logs, raises
+ * signals or exits on anything that a peer, a guest or the network does.
+ *
+ * Threads: a function may be called from any thread unless it says otherwise;
+ * calls on one session may overlap, except that nothing may overlap `_free`.
+ * Callbacks come from the library's threads with no lock held; they must not
+ * block and must not call `_free`.
+ *
+ * Source: docs/wire.md has the bytes, docs/ARCHITECTURE.md the reasons.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_DWCP_H
+#define DWCP_DWCP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DWCP_API __attribute__((visibility("default")))
+#define DWCP_CHECKED __attribute__((warn_unused_result))
+
+#define DWCP_STREAMS_MAX 64
+#define DWCP_STREAMS_DEFAULT 8
+#define DWCP_WORKERS_MAX 64
+#define DWCP_LEVEL_MAX 19
+#define DWCP_LEVEL_DEFAULT 1
+
+/*
+ * DwcpError: what went wrong, in the caller's memory
+ *
+ * @code: negative errno; -EPROTO the peer broke the protocol, -ENOTSUP no
+ *        common version, feature or security, -ECANCELED cancelled on this
+ *        side, -ECONNABORTED the peer gave up, -ETIMEDOUT no sign of life
+ * @text: one line, what and where, without a newline; never NULL-terminated
+ *        outside its 256 bytes
+ */
+typedef struct DwcpError {
+    int code;
+    char text[256];
+} DwcpError;
+
+/*
+ * DwcpSecurity: how a session protects what it sends
+ *
+ * There is no default: each side says what it wants and both must agree.
+ */
+typedef enum DwcpSecurity {
+    DWCP_SECURITY_UNSET = 0, /* refused by _new */
+    DWCP_SECURITY_NONE = 1,  /* plain text, for trusted networks only */
+} DwcpSecurity;
+
+/*
+ * DwcpEvents: what the library tells its user; any member may be NULL
+ *
+ * @connected: the session stands: channel 0 may be opened.  Once at most.
+ * @changed: memory_complete(), go() or the session's error may have a new
+ *           answer.
+ * @failed: the session is dead; @err is valid during the call.  Once at most,
+ *          never after _cancel or _free was called.  Before @connected it
+ *          means that the connection could not be made.
+ * @warned: a connection was refused (target); the session is not affected.
+ */
+typedef struct DwcpEvents {
+    void (*connected)(void *opaque);
+    void (*changed)(void *opaque);
+    void (*failed)(void *opaque, const DwcpError *err);
+    void (*warned)(void *opaque, const DwcpError *err);
+    void *opaque;
+} DwcpEvents;
+
+/*
+ * DwcpStats: counters of one session
+ *
+ * @size is set by the caller to sizeof(DwcpStats); a newer library fills only
+ * that much, an older one leaves the rest zero.  Bytes and pages count from
+ * the start of the session.
+ */
+typedef struct DwcpStats {
+    size_t size;
+    unsigned streams;      /* connections that stand now */
+    unsigned workers;      /* encoder threads (source) */
+    unsigned level;        /* zstd level, 0 = raw (source) */
+    uint64_t rounds;       /* calls of dwcp_source_round */
+    uint64_t zero_pages;   /* pages described as zero */
+    uint64_t zstd_pages;   /* pages sent in compressed frames */
+    uint64_t raw_pages;    /* pages sent as they are */
+    uint64_t page_bytes;   /* guest bytes described so far */
+    uint64_t wire_bytes;   /* bytes given to the sockets, headers included */
+    uint64_t acked_bytes;  /* guest bytes that the target has applied */
+    uint64_t pending_bytes; /* guest bytes handed over, not acknowledged */
+    uint64_t memory_bytes; /* held by the library now: queues and buffers */
+    uint64_t rtt_us;       /* smoothed RTT of stream 0, from TCP_INFO */
+} DwcpStats;
+
+/* ------------------------------------------------------------ source -- */
+
+typedef struct DwcpSource DwcpSource;
+
+/*
+ * DwcpSourceOptions: what a source needs to know; zero means the default
+ *
+ * @host, @port: where the target listens; a name or address, a number or
+ *               service name; copied
+ * @family: AF_UNSPEC, AF_INET or AF_INET6
+ * @security: has no default
+ * @page_size: bytes, a power of two from 1024 to 65536
+ * @streams: 1 to DWCP_STREAMS_MAX
+ * @workers: 1 to DWCP_WORKERS_MAX; default: the online processors, at most 8
+ * @level: 0 (raw) to DWCP_LEVEL_MAX; negative = DWCP_LEVEL_DEFAULT
+ * @queue_bytes_max: limit of encoded, unsent bytes; default 32 MiB
+ * @queue_ms_max: the same in milliseconds of the measured rate; default 100
+ * @silence_ms_max: the session fails when the peer shows no sign of life for
+ *                  so long; default 30000
+ * @switchover_ms_max: the same once dwcp_source_end was called; default 5000
+ */
+typedef struct DwcpSourceOptions {
+    const char *host;
+    const char *port;
+    int family;
+    DwcpSecurity security;
+    uint32_t page_size;
+    unsigned streams;
+    unsigned workers;
+    int level;
+    uint32_t queue_bytes_max;
+    uint32_t queue_ms_max;
+    uint32_t silence_ms_max;
+    uint32_t switchover_ms_max;
+    DwcpEvents events;
+} DwcpSourceOptions;
+
+/*
+ * dwcp_source_new: make a source that is not connected yet
+ *
+ * Returns: 0 and *@out, to be freed with dwcp_source_free; -EINVAL an option
+ * is out of range, -ENOTSUP the security is unset or unknown, -ENOMEM,
+ * -EMFILE.
+ */
+DWCP_API int dwcp_source_new(const DwcpSourceOptions *options,
+                             DwcpSource **out, DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_source_connect: begin to connect; the answer is an event
+ *
+ * Returns: 0, or -EAGAIN when a thread could not be started.
+ */
+DWCP_API int dwcp_source_connect(DwcpSource *source,
+                                 DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_source_take_channel: the local end of byte channel @channel
+ *
+ * Valid once connected.  The descriptor is a connected AF_UNIX stream socket,
+ * blocking, close-on-exec; the caller owns it.  Closing or shutting it down
+ * before GO cancels the session: that is how a hypervisor's own cancel
+ * reaches the library.
+ *
+ * Returns: a descriptor; -EINVAL no such channel, -EBUSY taken already,
+ * -ENOTCONN.
+ */
+DWCP_API int dwcp_source_take_channel(DwcpSource *source, unsigned channel,
+                                      DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_source_add_block: name a range of guest RAM
+ *
+ * Blocks get their index in the order of the calls: 0, 1, ...; the target
+ * must add the same blocks in the same order.  To be called before the first
+ * dwcp_source_put.
+ *
+ * @host: where the block is mapped; must stay mapped until _free returned
+ * @length: bytes, a multiple of the page size
+ *
+ * Returns: the index; -EINVAL, -ENOBUFS more than 65536 blocks, -ENOMEM.
+ */
+DWCP_API int dwcp_source_add_block(DwcpSource *source, const void *host,
+                                   uint64_t length,
+                                   DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_source_put: hand over @pages pages of @block, from page @first on
+ *
+ * Never waits.  The pages are read later, from worker threads: whatever is
+ * written to them after this call must be handed over again.  A page may be
+ * handed over again only after dwcp_source_round.
+ *
+ * Returns: 0; -EINVAL out of the block, or the session's error (then nothing
+ * was taken).
+ * Threads: one thread at a time calls put, flush, round and end.
+ * Complexity: O(pages / 64).
+ */
+DWCP_API int dwcp_source_put(DwcpSource *source, unsigned block,
+                             uint64_t first, uint64_t pages) DWCP_CHECKED;
+
+/*
+ * dwcp_source_flush: let go what put still holds back to merge with more
+ *
+ * Never waits.  To be called before waiting for anything to drain.
+ */
+DWCP_API void dwcp_source_flush(DwcpSource *source);
+
+/*
+ * dwcp_source_round: the dirty log was read anew
+ *
+ * Never waits.
+ */
+DWCP_API void dwcp_source_round(DwcpSource *source);
+
+/*
+ * dwcp_source_full: should the caller stop putting for now?
+ *
+ * A hint: put still takes what it is given.
+ */
+DWCP_API bool dwcp_source_full(DwcpSource *source);
+
+/*
+ * dwcp_source_wait: wait until there is room and something was acknowledged
+ *
+ * Returns at once when the session is idle (nothing pending).  Must be called
+ * without any lock that a cancel needs.
+ *
+ * Returns: 0 room or idle, 1 @timeout_ms passed, or the session's error.
+ */
+DWCP_API int dwcp_source_wait(DwcpSource *source,
+                              unsigned timeout_ms) DWCP_CHECKED;
+
+/* dwcp_source_pending_bytes: guest bytes handed over, not acknowledged */
+DWCP_API uint64_t dwcp_source_pending_bytes(DwcpSource *source);
+
+/* dwcp_source_acked_bytes: guest bytes that the target has applied, ever */
+DWCP_API uint64_t dwcp_source_acked_bytes(DwcpSource *source);
+
+/*
+ * dwcp_source_set_rate: limit what all streams send together
+ *
+ * @bytes_per_s: wire bytes per second; 0 = no limit
+ */
+DWCP_API void dwcp_source_set_rate(DwcpSource *source, uint64_t bytes_per_s);
+
+/*
+ * dwcp_source_end: all pages have been handed over
+ *
+ * Flushes, never waits.  From here on the switchover limit holds.
+ */
+DWCP_API int dwcp_source_end(DwcpSource *source) DWCP_CHECKED;
+
+/*
+ * dwcp_source_finish: wait for READY, send GO, wait until the target is sealed
+ *
+ * Must be called without any lock that a cancel needs, after the last byte
+ * was written to channel 0.
+ *
+ * Returns: 0 the target is sealed and may run; 1 GO was sent but not
+ * confirmed: the target may run, so the source must not; or the session's
+ * error: GO was not sent and never will be, the source may run.
+ */
+DWCP_API int dwcp_source_finish(DwcpSource *source,
+                                DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_source_gone: has GO been sent?
+ *
+ * Once true, the source's guest must not run again.  After dwcp_source_cancel
+ * returned, the answer is final.
+ */
+DWCP_API bool dwcp_source_gone(DwcpSource *source);
+
+/*
+ * dwcp_source_cancel: end the session now
+ *
+ * Does not wait.  Every call that waits returns -ECANCELED.  Idempotent.
+ */
+DWCP_API void dwcp_source_cancel(DwcpSource *source);
+
+/*
+ * dwcp_source_error: why the session is dead
+ *
+ * Returns: 0 it is not; else err->code.
+ */
+DWCP_API int dwcp_source_error(DwcpSource *source, DwcpError *err);
+
+DWCP_API void dwcp_source_stats(DwcpSource *source, DwcpStats *stats);
+
+/*
+ * dwcp_source_free: cancel, join all threads, release everything
+ *
+ * Afterwards nothing reads guest RAM.  NULL is allowed.
+ */
+DWCP_API void dwcp_source_free(DwcpSource *source);
+
+/* ------------------------------------------------------------ target -- */
+
+typedef struct DwcpTarget DwcpTarget;
+
+/*
+ * DwcpTargetOptions: what a target needs to know; zero means the default
+ *
+ * @security: has no default
+ * @page_size: as for the source; both must agree
+ * @silence_ms_max: as for the source; the session fails after it
+ */
+typedef struct DwcpTargetOptions {
+    DwcpSecurity security;
+    uint32_t page_size;
+    uint32_t silence_ms_max;
+    DwcpEvents events;
+} DwcpTargetOptions;
+
+/* dwcp_target_new: make a target; Returns: as dwcp_source_new */
+DWCP_API int dwcp_target_new(const DwcpTargetOptions *options,
+                             DwcpTarget **out, DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_target_listen: accept the session's streams from a listening socket
+ *
+ * A connection that does not speak the protocol, or not for this session, is
+ * refused with a reason and closed; the listener goes on.
+ *
+ * @listen_fd: a listening TCP socket; the library owns it on success
+ *
+ * Returns: 0; -EINVAL not a listening socket, -EBUSY called twice, -EAGAIN
+ * when a thread could not be started.
+ */
+DWCP_API int dwcp_target_listen(DwcpTarget *target, int listen_fd,
+                                DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_target_take_channel: as dwcp_source_take_channel */
+DWCP_API int dwcp_target_take_channel(DwcpTarget *target, unsigned channel,
+                                      DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_target_add_block: name a range of guest RAM that frames may write
+ *
+ * To be called in the source's order, before dwcp_target_begin.
+ *
+ * @host: must stay mapped and writable until go() was 1 or _free returned
+ *
+ * Returns: the index; -EINVAL, -ENOBUFS more than 65536 blocks, -ENOMEM.
+ */
+DWCP_API int dwcp_target_add_block(DwcpTarget *target, void *host,
+                                   uint64_t length,
+                                   DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_target_begin: all blocks are known; frames may be applied */
+DWCP_API int dwcp_target_begin(DwcpTarget *target) DWCP_CHECKED;
+
+/*
+ * dwcp_target_memory_complete: has all that the source handed over arrived?
+ *
+ * Returns: 1 yes, 0 not yet (a `changed` event follows), or the session's
+ * error.
+ */
+DWCP_API int dwcp_target_memory_complete(DwcpTarget *target) DWCP_CHECKED;
+
+/*
+ * dwcp_target_ready: tell the source that memory and devices are loaded
+ *
+ * Never waits.  Returns: 0; -EINVAL memory is not complete; or the error.
+ */
+DWCP_API int dwcp_target_ready(DwcpTarget *target) DWCP_CHECKED;
+
+/*
+ * dwcp_target_go: may the guest run here?
+ *
+ * Once 1, no library thread touches guest RAM again, and later trouble on the
+ * connection changes nothing about the answer.
+ *
+ * Returns: 1 yes, 0 not yet (a `changed` event follows), or the error: the
+ * guest must not run here.
+ */
+DWCP_API int dwcp_target_go(DwcpTarget *target) DWCP_CHECKED;
+
+/* the same as their namesakes of the source */
+DWCP_API void dwcp_target_cancel(DwcpTarget *target);
+DWCP_API int dwcp_target_error(DwcpTarget *target, DwcpError *err);
+DWCP_API void dwcp_target_stats(DwcpTarget *target, DwcpStats *stats);
+DWCP_API void dwcp_target_free(DwcpTarget *target);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* DWCP_DWCP_H */

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "io/feed.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fail.h"
+
+#define RING_SIZE_MIN 1024u
+/* Chunks that wait before put's caller is asked to pause: 64 MiB of 4 KiB
+ * pages; enough work for every worker, little enough to stay fresh. */
+#define RING_FULL 256u
+/* The measured rate is an average over this time. */
+#define RATE_NS 200000000ull
+
+int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
+                   uint32_t queue_bytes_max, uint32_t queue_ms_max,
+                   unsigned frames_max, DwcpError *err)
+{
+    memset(feed, 0, sizeof(*feed));
+    feed->source = source;
+    feed->session = session;
+    feed->queue_bytes_max = queue_bytes_max;
+    feed->queue_ms_max = queue_ms_max;
+    feed->frames_max = frames_max;
+    feed->ready_end = &feed->ready;
+    feed->next_number = 1;
+    feed->rate_ns = dwcp_now_ns();
+    dwcp_seqset_init(&feed->acked);
+    pthread_mutex_init(&feed->lock, NULL);
+    pthread_cond_init(&feed->work, NULL);
+    dwcp_cond_init_monotonic(&feed->drain);
+    feed->ring_size = RING_SIZE_MIN;
+    feed->ring = calloc(feed->ring_size, sizeof(*feed->ring));
+    if (!feed->ring) {
+        return dwcp_fail(err, -ENOMEM, "out of memory");
+    }
+    atomic_fetch_add(&session->memory_bytes,
+                     feed->ring_size * sizeof(*feed->ring));
+    return 0;
+}
+
+static void free_frames(DwcpFrame *frame)
+{
+    DwcpFrame *next;
+
+    for (; frame; frame = next) {
+        next = frame->next;
+        free(frame);
+    }
+}
+
+void dwcp_feed_clear(DwcpFeed *feed)
+{
+    free_frames(feed->ready);
+    free_frames(feed->spare);
+    free(feed->ring);
+    pthread_cond_destroy(&feed->work);
+    pthread_cond_destroy(&feed->drain);
+    pthread_mutex_destroy(&feed->lock);
+}
+
+/* ------------------------------------------------- migration thread -- */
+
+/* Returns: a ring of twice the size with the same chunks, or NULL. */
+static DwcpChunk *ring_grown(const DwcpFeed *feed)
+{
+    DwcpChunk *ring = calloc(feed->ring_size * 2, sizeof(*ring));
+    uint64_t i;
+
+    for (i = feed->ring_out; ring && i != feed->ring_in; i++) {
+        ring[i & (feed->ring_size * 2 - 1)] =
+            feed->ring[i & (feed->ring_size - 1)];
+    }
+    return ring;
+}
+
+/*
+ * The only allocation under the lock: rings double, so it happens a few times
+ * in a session, and the migration thread is the only one that adds.
+ */
+static int ring_grow_locked(DwcpFeed *feed)
+{
+    DwcpChunk *ring = ring_grown(feed);
+
+    if (!ring) {
+        return -ENOMEM;
+    }
+    free(feed->ring);
+    feed->ring = ring;
+    atomic_fetch_add(&feed->session->memory_bytes,
+                     feed->ring_size * sizeof(*ring));
+    feed->ring_size *= 2;
+    return 0;
+}
+
+int dwcp_feed_flush(DwcpFeed *feed)
+{
+    int rc = 0;
+
+    if (!feed->open.present) {
+        return 0;
+    }
+    feed->open.round = feed->round;
+    pthread_mutex_lock(&feed->lock);
+    if (feed->ring_in >= DWCP_FRAMES_MAX) {
+        rc = -ENOBUFS;
+    } else if (feed->ring_in - feed->ring_out == feed->ring_size) {
+        rc = ring_grow_locked(feed);
+    }
+    if (rc == 0) {
+        feed->ring[feed->ring_in++ & (feed->ring_size - 1)] = feed->open;
+        pthread_cond_signal(&feed->work);
+    }
+    pthread_mutex_unlock(&feed->lock);
+    if (rc == 0) {
+        feed->open.present = 0;
+    }
+    return rc;
+}
+
+static uint64_t mask_of(unsigned from, unsigned count)
+{
+    return (count == 64 ? UINT64_MAX : (1ull << count) - 1) << from;
+}
+
+int dwcp_feed_put(DwcpFeed *feed, uint32_t block, uint64_t first,
+                  uint64_t pages)
+{
+    unsigned from, count;
+    uint32_t chunk;
+    int rc;
+
+    for (; pages; first += count, pages -= count) {
+        chunk = (uint32_t)(first / DWCP_CHUNK_PAGES);
+        from = (unsigned)(first % DWCP_CHUNK_PAGES);
+        count = DWCP_CHUNK_PAGES - from;
+        count = pages < count ? (unsigned)pages : count;
+        if (feed->open.present &&
+            (feed->open.block != block || feed->open.chunk != chunk)) {
+            rc = dwcp_feed_flush(feed);
+            if (rc < 0) {
+                return rc;
+            }
+        }
+        feed->open.block = block;
+        feed->open.chunk = chunk;
+        atomic_fetch_add(&feed->put_pages,
+                         (unsigned)__builtin_popcountll(
+                             mask_of(from, count) & ~feed->open.present));
+        feed->open.present |= mask_of(from, count);
+    }
+    return 0;
+}
+
+int dwcp_feed_round(DwcpFeed *feed)
+{
+    int rc = dwcp_feed_flush(feed);
+
+    feed->round++;
+    atomic_fetch_add(&feed->rounds, 1);
+    return rc;
+}
+
+uint64_t dwcp_feed_pending_pages(DwcpFeed *feed)
+{
+    /* In this order: a page is counted as put before it is acknowledged. */
+    uint64_t acked = atomic_load(&feed->acked_pages);
+
+    return atomic_load(&feed->put_pages) - acked;
+}
+
+static bool full_locked(DwcpFeed *feed)
+{
+    return feed->ring_in - feed->ring_out >= RING_FULL;
+}
+
+bool dwcp_feed_full(DwcpFeed *feed)
+{
+    bool full;
+
+    pthread_mutex_lock(&feed->lock);
+    full = full_locked(feed);
+    pthread_mutex_unlock(&feed->lock);
+    return full;
+}
+
+int dwcp_feed_wait(DwcpFeed *feed, unsigned timeout_ms)
+{
+    uint64_t until_ns = dwcp_now_ns() + timeout_ms * 1000000ull;
+    struct timespec until = {
+        .tv_sec = (time_t)(until_ns / 1000000000ull),
+        .tv_nsec = (long)(until_ns % 1000000000ull),
+    };
+    uint64_t acked = atomic_load(&feed->acked_pages);
+    int rc = 0;
+
+    pthread_mutex_lock(&feed->lock);
+    while (!atomic_load(&feed->session->dead) && rc == 0 &&
+           (full_locked(feed) ||
+            (dwcp_feed_pending_pages(feed) &&
+             atomic_load(&feed->acked_pages) == acked))) {
+        rc = pthread_cond_timedwait(&feed->drain, &feed->lock, &until);
+    }
+    pthread_mutex_unlock(&feed->lock);
+    if (atomic_load(&feed->session->dead)) {
+        return dwcp_session_error(feed->session, NULL);
+    }
+    return rc ? 1 : 0;
+}
+
+uint64_t dwcp_feed_last_number(DwcpFeed *feed)
+{
+    uint64_t last;
+
+    pthread_mutex_lock(&feed->lock);
+    last = feed->ring_in;
+    pthread_mutex_unlock(&feed->lock);
+    return last;
+}
+
+/* ----------------------------------------------------------- workers -- */
+
+/* Ready bytes beyond which workers pause. */
+static uint64_t ready_limit_locked(const DwcpFeed *feed)
+{
+    uint64_t limit = feed->rate_bytes_per_s / 1000 * feed->queue_ms_max;
+
+    if (limit < DWCP_QUEUE_BYTES_MIN) {
+        limit = DWCP_QUEUE_BYTES_MIN;
+    }
+    return limit < feed->queue_bytes_max ? limit : feed->queue_bytes_max;
+}
+
+static bool may_encode_locked(const DwcpFeed *feed)
+{
+    return feed->ring_out != feed->ring_in &&
+           feed->ready_bytes < ready_limit_locked(feed) &&
+           feed->next_number - feed->acked.below < DWCP_FRAMES_AHEAD_MAX &&
+           (feed->spare || feed->frames < feed->frames_max);
+}
+
+int dwcp_feed_take_chunk(DwcpFeed *feed, DwcpChunk *chunk, DwcpFrame **frame)
+{
+    size_t size = dwcp_frame_bytes_max(feed->session->page_size);
+    DwcpFrame *taken;
+    uint64_t number;
+
+    pthread_mutex_lock(&feed->lock);
+    while (!atomic_load(&feed->session->dead) &&
+           !atomic_load(&feed->session->closing) && !may_encode_locked(feed)) {
+        pthread_cond_wait(&feed->work, &feed->lock);
+    }
+    if (atomic_load(&feed->session->dead) ||
+        atomic_load(&feed->session->closing)) {
+        pthread_mutex_unlock(&feed->lock);
+        return -ECANCELED;
+    }
+    *chunk = feed->ring[feed->ring_out++ & (feed->ring_size - 1)];
+    number = feed->next_number++;
+    taken = feed->spare;
+    if (taken) {
+        feed->spare = taken->next;
+    } else {
+        feed->frames++;
+    }
+    if (may_encode_locked(feed)) {
+        pthread_cond_signal(&feed->work); /* one signal may stand for many */
+    }
+    pthread_cond_broadcast(&feed->drain);
+    pthread_mutex_unlock(&feed->lock);
+    if (!taken) {
+        taken = malloc(sizeof(*taken) + size);
+        if (!taken) {
+            DwcpError err;
+
+            (void)dwcp_fail(&err, -ENOMEM, "no memory for a frame");
+            dwcp_session_fail(feed->session, &err, true);
+            return -ECANCELED;
+        }
+        atomic_fetch_add(&feed->session->memory_bytes, sizeof(*taken) + size);
+    }
+    taken->number = number;
+    *frame = taken;
+    return 0;
+}
+
+void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages)
+{
+    DwcpStream *idle = NULL;
+    unsigned zero = (unsigned)__builtin_popcountll(pages->zero);
+
+    frame->pages = (uint32_t)__builtin_popcountll(pages->present);
+    frame->next = NULL;
+    pthread_mutex_lock(&feed->lock);
+    feed->zero_pages += zero;
+    if (pages->codec == DWCP_CODEC_ZSTD) {
+        feed->zstd_pages += frame->pages - zero;
+    } else {
+        feed->raw_pages += frame->pages - zero;
+    }
+    *feed->ready_end = frame;
+    feed->ready_end = &frame->next;
+    feed->ready_bytes += frame->length;
+    if (feed->idle) {
+        idle = feed->streams[__builtin_ctzll(feed->idle)];
+        feed->idle &= feed->idle - 1;
+    }
+    pthread_mutex_unlock(&feed->lock);
+    if (idle) {
+        dwcp_stream_wake(idle);
+    }
+}
+
+/* ----------------------------------------------------------- streams -- */
+
+DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
+{
+    DwcpFeed *feed = stream->role;
+    uint64_t now_ns = dwcp_now_ns();
+    DwcpFrame *frame;
+
+    *wait_ns = UINT64_MAX;
+    if (stream->sent_frames - stream->acked_frames ==
+        DWCP_STREAM_UNACKED_MAX) {
+        return NULL; /* an ACK will end the wait */
+    }
+    pthread_mutex_lock(&feed->lock);
+    if (stream->index == 0 && !feed->begun) {
+        pthread_mutex_unlock(&feed->lock);
+        return NULL; /* BEGIN will end the wait */
+    }
+    frame = feed->ready;
+    if (!frame) {
+        feed->streams[stream->index] = stream;
+        feed->idle |= 1ull << stream->index;
+    } else {
+        *wait_ns = dwcp_pacer_wait_ns(&feed->pacer, now_ns);
+        if (*wait_ns) {
+            frame = NULL;
+        }
+    }
+    if (frame) {
+        dwcp_pacer_take(&feed->pacer, frame->length, now_ns);
+        feed->ready = frame->next;
+        if (!feed->ready) {
+            feed->ready_end = &feed->ready;
+        }
+        feed->ready_bytes -= frame->length;
+        feed->idle &= ~(1ull << stream->index);
+        pthread_cond_signal(&feed->work);
+    }
+    pthread_mutex_unlock(&feed->lock);
+    return frame;
+}
+
+static void measure_locked(DwcpFeed *feed, uint64_t bytes, uint64_t now_ns)
+{
+    uint64_t spent_ns = now_ns - feed->rate_ns;
+
+    feed->rate_bytes += bytes;
+    if (spent_ns >= RATE_NS) {
+        feed->rate_bytes_per_s =
+            (uint64_t)((double)feed->rate_bytes * 1e9 / (double)spent_ns);
+        feed->rate_bytes = 0;
+        feed->rate_ns = now_ns;
+    }
+}
+
+void dwcp_feed_sent(DwcpStream *stream, DwcpFrame *frame)
+{
+    DwcpFeed *feed = stream->role;
+    uint64_t now_ns = dwcp_now_ns();
+
+    stream->unacked[stream->sent_frames++ % DWCP_STREAM_UNACKED_MAX] =
+        (struct DwcpUnacked){ frame->number, frame->pages };
+    pthread_mutex_lock(&feed->lock);
+    measure_locked(feed, frame->length, now_ns);
+    frame->next = feed->spare;
+    feed->spare = frame;
+    pthread_cond_signal(&feed->work);
+    pthread_mutex_unlock(&feed->lock);
+}
+
+int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
+{
+    DwcpFeed *feed = stream->role;
+    struct DwcpUnacked *unacked;
+    int rc = 0;
+
+    if (count < stream->acked_frames || count > stream->sent_frames) {
+        return dwcp_fail(err, -EPROTO,
+                         "stream %u: ACK of %llu frames, %llu were sent, "
+                         "%llu acknowledged",
+                         stream->index, (unsigned long long)count,
+                         (unsigned long long)stream->sent_frames,
+                         (unsigned long long)stream->acked_frames);
+    }
+    pthread_mutex_lock(&feed->lock);
+    for (; stream->acked_frames < count && rc >= 0; stream->acked_frames++) {
+        unacked = &stream->unacked[stream->acked_frames %
+                                   DWCP_STREAM_UNACKED_MAX];
+        rc = dwcp_seqset_add(&feed->acked, unacked->number);
+        atomic_fetch_add(&feed->acked_pages, unacked->pages);
+    }
+    pthread_cond_broadcast(&feed->drain);
+    pthread_cond_signal(&feed->work);
+    pthread_mutex_unlock(&feed->lock);
+    atomic_store(&feed->session->progress_ns, dwcp_now_ns());
+    return rc < 0 ? dwcp_fail(err, -EPROTO, "stream %u: ACK out of window",
+                              stream->index)
+                  : 0;
+}
+
+int dwcp_feed_begin(DwcpFeed *feed, DwcpError *err)
+{
+    bool again;
+
+    pthread_mutex_lock(&feed->lock);
+    again = feed->begun;
+    feed->begun = true;
+    pthread_mutex_unlock(&feed->lock);
+    return again ? dwcp_fail(err, -EPROTO, "BEGIN for the second time") : 0;
+}
+
+void dwcp_feed_set_rate(DwcpFeed *feed, uint64_t bytes_per_s)
+{
+    bool changed;
+
+    pthread_mutex_lock(&feed->lock);
+    changed = feed->pacer.rate_bytes_per_s != bytes_per_s;
+    if (changed) {
+        dwcp_pacer_set_rate(&feed->pacer, bytes_per_s, dwcp_now_ns());
+    }
+    pthread_mutex_unlock(&feed->lock);
+    if (changed) {
+        dwcp_session_wake(feed->session); /* those that wait for the pacer */
+    }
+}
+
+void dwcp_feed_wake(DwcpFeed *feed)
+{
+    pthread_mutex_lock(&feed->lock);
+    pthread_cond_broadcast(&feed->work);
+    pthread_cond_broadcast(&feed->drain);
+    pthread_mutex_unlock(&feed->lock);
+}

@@ -1,0 +1,126 @@
+/*
+ * From the migration thread to the sockets: runs, chunks, frames
+ *
+ *   put()  ->  open chunk  ->  ring of chunks  ->  workers encode
+ *          ->  ready frames  ->  streams pull, send  ->  acknowledged
+ *
+ * Runs are merged into the chunk that the migration thread is walking through
+ * and get their hand-over number when it leaves it; a waiting chunk is 24
+ * bytes, so the whole guest can be absorbed at completion.  Workers stop when
+ * the ready frames reach a limit in bytes or in milliseconds of the measured
+ * rate: what is encoded is a copy that ages.  Whatever is handed over and not
+ * acknowledged is `pending`, and costs downtime if the guest stops now.
+ *
+ * Order: frames may leave and arrive in any order; the number says which
+ * description of a page is the newest.  Two chunks with the same page differ
+ * in round, and whoever reads the page reads it after its hand-over, so the
+ * later number never describes less than the dirty log promised.
+ *
+ * Locks: `lock`, a leaf; nothing else is taken under it.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_IO_FEED_H
+#define DWCP_IO_FEED_H
+
+#include "core/codec.h"
+#include "core/pacer.h"
+#include "core/seqset.h"
+#include "io/stream.h"
+
+/* A chunk that waits to be encoded. */
+typedef struct DwcpChunk {
+    uint64_t present;
+    uint32_t block;
+    uint32_t chunk;
+    uint32_t round;
+} DwcpChunk;
+
+typedef struct DwcpFeed {
+    /* set at init, read-only */
+    DwcpSource *source;
+    DwcpSession *session;
+    uint32_t queue_bytes_max, queue_ms_max;
+    unsigned frames_max; /* of the pool */
+
+    /* migration thread only */
+    DwcpChunk open; /* present 0 = none */
+    uint32_t round;
+
+    pthread_mutex_t lock;
+    pthread_cond_t work;  /* workers: something to encode, or room */
+    pthread_cond_t drain; /* waiters: something was taken or acknowledged */
+    /* guarded by lock */
+    DwcpChunk *ring; /* a power of two of entries */
+    uint64_t ring_size, ring_in, ring_out; /* counts; ring_out <= ring_in */
+    uint64_t next_number;                  /* of the chunk at ring_out */
+    DwcpFrame *ready, **ready_end;
+    uint64_t ready_bytes;
+    DwcpFrame *spare; /* the pool */
+    unsigned frames;  /* that exist */
+    uint64_t idle;    /* bit per stream that found nothing to pull */
+    DwcpStream *streams[DWCP_STREAMS_MAX]; /* of the idle bits */
+    DwcpSeqset acked;
+    DwcpPacer pacer;
+    uint64_t rate_bytes_per_s; /* measured */
+    uint64_t rate_ns, rate_bytes;
+    bool begun; /* BEGIN has come: stream 0 may carry pages */
+    uint64_t zero_pages, zstd_pages, raw_pages;
+
+    /* written by the migration thread / under lock; read anywhere */
+    atomic_ullong put_pages, acked_pages;
+    atomic_uint rounds;
+} DwcpFeed;
+
+/* dwcp_feed_init: Returns: 0, -ENOMEM */
+int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
+                   uint32_t queue_bytes_max, uint32_t queue_ms_max,
+                   unsigned frames_max, DwcpError *err) DWCP_CHECKED;
+void dwcp_feed_clear(DwcpFeed *feed);
+
+/* migration thread; see dwcp_source_put, _flush, _round
+ * Returns: 0, -ENOMEM, -ENOBUFS (numbers are used up) */
+int dwcp_feed_put(DwcpFeed *feed, uint32_t block, uint64_t first,
+                  uint64_t pages) DWCP_CHECKED;
+int dwcp_feed_flush(DwcpFeed *feed) DWCP_CHECKED;
+int dwcp_feed_round(DwcpFeed *feed) DWCP_CHECKED;
+
+bool dwcp_feed_full(DwcpFeed *feed);
+uint64_t dwcp_feed_pending_pages(DwcpFeed *feed);
+int dwcp_feed_wait(DwcpFeed *feed, unsigned timeout_ms) DWCP_CHECKED;
+
+/* dwcp_feed_last_number: of all that was flushed; 0 = nothing was */
+uint64_t dwcp_feed_last_number(DwcpFeed *feed);
+
+/*
+ * dwcp_feed_take_chunk: wait for a chunk and a frame to encode it into
+ *
+ * Returns: 0; -ECANCELED the session is over.
+ * Threads: workers.
+ */
+int dwcp_feed_take_chunk(DwcpFeed *feed, DwcpChunk *chunk,
+                         DwcpFrame **frame) DWCP_CHECKED;
+
+/* dwcp_feed_ready: a worker's frame is encoded; takes the frame */
+void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages);
+
+/* streams, whose role is the feed; see DwcpStreamOps */
+DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns);
+void dwcp_feed_sent(DwcpStream *stream, DwcpFrame *frame);
+
+/* dwcp_feed_ack: the peer has applied @count frames of this stream in all
+ * Returns: 0; -EPROTO it cannot have. */
+int dwcp_feed_ack(DwcpStream *stream, uint64_t count,
+                  DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_feed_begin: BEGIN has come; Returns: 0; -EPROTO for the second time */
+int dwcp_feed_begin(DwcpFeed *feed, DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_feed_set_rate: 0 = no limit */
+void dwcp_feed_set_rate(DwcpFeed *feed, uint64_t bytes_per_s);
+
+/* dwcp_feed_wake: the session is over; workers and waiters leave */
+void dwcp_feed_wake(DwcpFeed *feed);
+
+#endif

@@ -1,0 +1,63 @@
+/*
+ * The target's guest RAM: the newest description of each page wins
+ *
+ * Per page the number of the last frame that described it; frames that come
+ * late are dropped page by page.  A hashed set of locks keeps two frames of
+ * one chunk apart.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_IO_GUESTRAM_H
+#define DWCP_IO_GUESTRAM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/wire.h"
+
+#define DWCP_CHUNK_LOCKS 256u
+
+typedef struct DwcpRamBlock {
+    uint8_t *host;
+    uint64_t pages;
+    uint32_t *applied; /* per page: number of the last frame, 0 = never */
+} DwcpRamBlock;
+
+typedef struct DwcpGuestRam {
+    /* set before the first frame, then read-only */
+    uint32_t page_size;
+    DwcpRamBlock *blocks;
+    unsigned blocks_count;
+
+    /* a lock guards the pages and numbers of the chunks that hash to it */
+    pthread_mutex_t locks[DWCP_CHUNK_LOCKS];
+
+    atomic_ullong zero_pages, zstd_pages, raw_pages;
+} DwcpGuestRam;
+
+void dwcp_guestram_init(DwcpGuestRam *ram, uint32_t page_size);
+void dwcp_guestram_clear(DwcpGuestRam *ram);
+
+/* dwcp_guestram_add: see dwcp_target_add_block; Returns: the index or error;
+ * *bytes is what it holds for the block */
+int dwcp_guestram_add(DwcpGuestRam *ram, void *host, uint64_t length,
+                      uint64_t *bytes, DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_guestram_check: do block, chunk and pages exist?
+ * Returns: 0, -EPROTO */
+int dwcp_guestram_check(const DwcpGuestRam *ram, const DwcpPages *pages,
+                        DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_guestram_apply: write what is newer than what stands there
+ *
+ * @pages: checked
+ * @plain: the pages that are not zero, one after the other
+ *
+ * Threads: any number at once.
+ */
+void dwcp_guestram_apply(DwcpGuestRam *ram, const DwcpPages *pages,
+                         const uint8_t *plain);
+
+#endif

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include "io/session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/fail.h"
+#include "io/stream.h"
+
+uint64_t dwcp_now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+void dwcp_cond_init_monotonic(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+int dwcp_thread_start(pthread_t *thread, const char *name,
+                      void *(*run)(void *), void *arg, DwcpError *err)
+{
+    sigset_t all, old;
+    int rc;
+
+    /* The user's signal handlers must not run on our threads. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    rc = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc) {
+        return dwcp_fail(err, -EAGAIN, "cannot start thread %s: %s", name,
+                         strerror(rc));
+    }
+    pthread_setname_np(*thread, name);
+    return 0;
+}
+
+static int options_check(DwcpSecurity security, uint32_t page_size,
+                         DwcpError *err)
+{
+    if (security != DWCP_SECURITY_NONE) {
+        return dwcp_fail(err, -ENOTSUP,
+                         "security level %u is unset or unknown: say "
+                         "security=none for plain text",
+                         (unsigned)security);
+    }
+    if (page_size < DWCP_PAGE_SIZE_MIN || page_size > DWCP_PAGE_SIZE_MAX ||
+        (page_size & (page_size - 1))) {
+        return dwcp_fail(err, -EINVAL,
+                         "page size %u is not a power of two from %u to %u",
+                         page_size, DWCP_PAGE_SIZE_MIN, DWCP_PAGE_SIZE_MAX);
+    }
+    if (sodium_init() < 0) {
+        return dwcp_fail(err, -ENOTSUP, "libsodium does not initialise");
+    }
+    return 0;
+}
+
+int dwcp_session_init(DwcpSession *session, DwcpRole role,
+                      DwcpSecurity security, uint32_t page_size,
+                      uint32_t silence_ms_max, const DwcpEvents *events,
+                      DwcpError *err)
+{
+    int rc = options_check(security, page_size, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    *session = (DwcpSession){
+        .role = role,
+        .events = *events,
+        .security = security,
+        .page_size = page_size,
+        .silence_ms_max =
+            silence_ms_max ? silence_ms_max : DWCP_SILENCE_MS_DEFAULT,
+        .switchover_ms_max = DWCP_SWITCHOVER_MS_DEFAULT,
+        .phase = DWCP_PHASE_CONNECTING,
+        .channel_fd = -1,
+    };
+    pthread_mutex_init(&session->lock, NULL);
+    dwcp_cond_init_monotonic(&session->changed);
+    atomic_store(&session->heard_ns, dwcp_now_ns());
+    atomic_store(&session->progress_ns, dwcp_now_ns());
+    return 0;
+}
+
+void dwcp_session_clear(DwcpSession *session)
+{
+    if (session->channel_fd >= 0) {
+        close(session->channel_fd);
+    }
+    pthread_cond_destroy(&session->changed);
+    pthread_mutex_destroy(&session->lock);
+}
+
+int dwcp_session_move_locked(DwcpSession *session, DwcpPhase to,
+                             const char *what, DwcpError *err)
+{
+    if (session->error.code) {
+        if (err) {
+            *err = session->error;
+        }
+        return session->error.code;
+    }
+    if (!dwcp_phase_allowed(session->role, session->phase, to)) {
+        return dwcp_fail(err, -EPROTO, "%s while the session is %s", what,
+                         dwcp_phase_name(session->phase));
+    }
+    session->phase = to;
+    pthread_cond_broadcast(&session->changed);
+    return 0;
+}
+
+int dwcp_session_move(DwcpSession *session, DwcpPhase to, const char *what,
+                      DwcpError *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&session->lock);
+    rc = dwcp_session_move_locked(session, to, what, err);
+    pthread_mutex_unlock(&session->lock);
+    return rc;
+}
+
+DwcpPhase dwcp_session_phase(DwcpSession *session)
+{
+    DwcpPhase phase;
+
+    pthread_mutex_lock(&session->lock);
+    phase = session->phase;
+    pthread_mutex_unlock(&session->lock);
+    return phase;
+}
+
+static void wake_locked(DwcpSession *session)
+{
+    DwcpStream *stream;
+
+    pthread_cond_broadcast(&session->changed);
+    for (stream = session->all; stream; stream = stream->next) {
+        dwcp_stream_wake(stream);
+    }
+}
+
+void dwcp_session_wake(DwcpSession *session)
+{
+    pthread_mutex_lock(&session->lock);
+    wake_locked(session);
+    pthread_mutex_unlock(&session->lock);
+}
+
+/* Returns: whether this error is the one that ended the session. */
+static bool die(DwcpSession *session, const DwcpError *err, bool tell_peer)
+{
+    bool first;
+
+    pthread_mutex_lock(&session->lock);
+    first = dwcp_phase_allowed(session->role, session->phase,
+                               DWCP_PHASE_FAILED);
+    if (first) {
+        session->phase = DWCP_PHASE_FAILED;
+        session->error = *err;
+        session->tell_peer = tell_peer;
+        atomic_store(&session->dead, true);
+        wake_locked(session);
+    }
+    pthread_mutex_unlock(&session->lock);
+    if (first && session->on_end) {
+        session->on_end(session);
+    }
+    return first;
+}
+
+/* Callbacks run without the lock; _free waits until none is running. */
+static bool callback_enter(DwcpSession *session)
+{
+    bool open;
+
+    pthread_mutex_lock(&session->lock);
+    open = !atomic_load(&session->closing);
+    session->callbacks += open;
+    pthread_mutex_unlock(&session->lock);
+    return open;
+}
+
+static void callback_leave(DwcpSession *session)
+{
+    pthread_mutex_lock(&session->lock);
+    session->callbacks--;
+    pthread_cond_broadcast(&session->changed);
+    pthread_mutex_unlock(&session->lock);
+}
+
+void dwcp_session_fail(DwcpSession *session, const DwcpError *err,
+                       bool tell_peer)
+{
+    assert(err->code < 0);
+    if (die(session, err, tell_peer) && callback_enter(session)) {
+        if (session->events.failed) {
+            session->events.failed(session->events.opaque, err);
+        }
+        if (session->events.changed) {
+            session->events.changed(session->events.opaque);
+        }
+        callback_leave(session);
+    }
+}
+
+void dwcp_session_cancel(DwcpSession *session, const char *why)
+{
+    DwcpError err;
+
+    (void)dwcp_fail(&err, -ECANCELED, "%s", why);
+    if (die(session, &err, true)) {
+        dwcp_session_tell_changed(session);
+    }
+}
+
+int dwcp_session_error(DwcpSession *session, DwcpError *err)
+{
+    int code;
+
+    pthread_mutex_lock(&session->lock);
+    code = session->error.code;
+    if (code && err) {
+        *err = session->error;
+    }
+    pthread_mutex_unlock(&session->lock);
+    return code;
+}
+
+void dwcp_session_link(DwcpSession *session, DwcpStream *stream)
+{
+    pthread_mutex_lock(&session->lock);
+    stream->next = session->all;
+    session->all = stream;
+    pthread_mutex_unlock(&session->lock);
+}
+
+void dwcp_session_unlink(DwcpSession *session, DwcpStream *stream)
+{
+    DwcpStream **at;
+
+    pthread_mutex_lock(&session->lock);
+    for (at = &session->all; *at && *at != stream; at = &(*at)->next) {
+    }
+    if (*at) {
+        *at = stream->next;
+    }
+    pthread_mutex_unlock(&session->lock);
+}
+
+int dwcp_session_adopt(DwcpSession *session, DwcpStream *stream)
+{
+    unsigned index = stream->index;
+    int rc = 0;
+
+    assert(index < DWCP_STREAMS_MAX);
+    pthread_mutex_lock(&session->lock);
+    if (atomic_load(&session->dead)) {
+        rc = -ECANCELED;
+    } else if (session->streams[index]) {
+        rc = -EEXIST;
+    } else {
+        session->streams[index] = stream;
+    }
+    pthread_mutex_unlock(&session->lock);
+    return rc;
+}
+
+void dwcp_session_drop(DwcpSession *session, DwcpStream *stream)
+{
+    pthread_mutex_lock(&session->lock);
+    if (session->streams[stream->index] == stream) {
+        session->streams[stream->index] = NULL;
+    }
+    pthread_mutex_unlock(&session->lock);
+}
+
+unsigned dwcp_session_streams(DwcpSession *session)
+{
+    unsigned i, n = 0;
+
+    pthread_mutex_lock(&session->lock);
+    for (i = 0; i < DWCP_STREAMS_MAX; i++) {
+        n += session->streams[i] != NULL;
+    }
+    pthread_mutex_unlock(&session->lock);
+    return n;
+}
+
+void dwcp_session_tell_connected(DwcpSession *session)
+{
+    if (session->events.connected && callback_enter(session)) {
+        session->events.connected(session->events.opaque);
+        callback_leave(session);
+    }
+}
+
+void dwcp_session_tell_changed(DwcpSession *session)
+{
+    if (session->events.changed && callback_enter(session)) {
+        session->events.changed(session->events.opaque);
+        callback_leave(session);
+    }
+}
+
+void dwcp_session_tell_warned(DwcpSession *session, const DwcpError *err)
+{
+    if (session->events.warned && callback_enter(session)) {
+        session->events.warned(session->events.opaque, err);
+        callback_leave(session);
+    }
+}
+
+void dwcp_session_close(DwcpSession *session)
+{
+    DwcpError err;
+
+    (void)dwcp_fail(&err, -ECANCELED, "the session was closed");
+    pthread_mutex_lock(&session->lock);
+    atomic_store(&session->closing, true);
+    pthread_mutex_unlock(&session->lock);
+    (void)die(session, &err, true);
+    pthread_mutex_lock(&session->lock);
+    while (session->callbacks) {
+        pthread_cond_wait(&session->changed, &session->lock);
+    }
+    wake_locked(session);
+    pthread_mutex_unlock(&session->lock);
+    if (session->on_end) {
+        session->on_end(session);
+    }
+}
+
+int dwcp_session_take_channel(DwcpSession *session, unsigned channel,
+                              DwcpError *err)
+{
+    int rc;
+
+    if (channel >= DWCP_CHANNELS_MAX) {
+        return dwcp_fail(err, -EINVAL, "there is no channel %u", channel);
+    }
+    pthread_mutex_lock(&session->lock);
+    if (session->error.code) {
+        rc = session->error.code;
+        if (err) {
+            *err = session->error;
+        }
+    } else if (session->phase == DWCP_PHASE_CONNECTING) {
+        rc = dwcp_fail(err, -ENOTCONN, "the session is not connected");
+    } else if (session->channel_fd < 0) {
+        rc = dwcp_fail(err, -EBUSY, "channel %u is taken", channel);
+    } else {
+        rc = session->channel_fd;
+        session->channel_fd = -1;
+    }
+    pthread_mutex_unlock(&session->lock);
+    return rc;
+}

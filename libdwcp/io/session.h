@@ -1,0 +1,132 @@
+/*
+ * What a source and a target have in common: phase, error, streams, wake-ups
+ *
+ * The first error wins.  fail() and cancel() only set state and wake threads;
+ * every thread of the session waits in poll() with a wake-up descriptor, or
+ * on a condition that fail() broadcasts, and leaves on its own.
+ *
+ * Locks: `lock` guards what its group says.  No I/O, callback or allocation
+ * under it.  Order: session.lock, then stream.out_lock (docs/threads.md).
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_IO_SESSION_H
+#define DWCP_IO_SESSION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/bounds.h"
+#include "core/hello.h"
+#include "core/phase.h"
+
+typedef struct DwcpStream DwcpStream;
+
+typedef struct DwcpSession {
+    /* set at init, read-only */
+    DwcpRole role;
+    DwcpEvents events;
+    DwcpSecurity security;
+    uint32_t page_size;
+    uint32_t silence_ms_max;
+    uint32_t switchover_ms_max;
+    void *role_data; /* the DwcpSource or DwcpTarget */
+    void (*on_end)(struct DwcpSession *session); /* role's own waiters; may be
+                                                  * NULL; called unlocked */
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* any field of this group; CLOCK_MONOTONIC */
+    /* guarded by lock */
+    DwcpPhase phase;
+    DwcpError error; /* code 0 = none */
+    bool tell_peer;  /* the error is ours to tell */
+    bool lost;       /* stream 0 has ended */
+    unsigned callbacks; /* running now; _free waits for none */
+    DwcpStream *all; /* every stream object, linked by next */
+    DwcpStream *streams[DWCP_STREAMS_MAX]; /* those past the handshake */
+    uint8_t id[DWCP_SESSION_BYTES];
+    int channel_fd;  /* the user's end of channel 0; -1 = taken */
+    uint64_t rtt_us;
+
+    /* written under lock, read anywhere */
+    atomic_bool dead;    /* FAILED */
+    atomic_bool closing; /* _free was called: no callback starts any more */
+    /* written by stream threads, read by stream 0's */
+    atomic_ullong heard_ns;    /* last sign of life of the peer */
+    atomic_ullong progress_ns; /* last byte sent or frame acknowledged */
+    /* counters; written by stream threads */
+    atomic_ullong wire_bytes;
+    atomic_ullong memory_bytes;
+} DwcpSession;
+
+/* dwcp_session_init: Returns: 0; -ENOMEM, -ENOTSUP (security, libsodium) */
+int dwcp_session_init(DwcpSession *session, DwcpRole role,
+                      DwcpSecurity security, uint32_t page_size,
+                      uint32_t silence_ms_max, const DwcpEvents *events,
+                      DwcpError *err) DWCP_CHECKED;
+void dwcp_session_clear(DwcpSession *session);
+
+/*
+ * dwcp_session_move: go to @to if that is allowed from here
+ *
+ * Returns: 0; -EPROTO not allowed (@what names the event), or the session's
+ * error.
+ */
+int dwcp_session_move(DwcpSession *session, DwcpPhase to, const char *what,
+                      DwcpError *err) DWCP_CHECKED;
+int dwcp_session_move_locked(DwcpSession *session, DwcpPhase to,
+                             const char *what, DwcpError *err) DWCP_CHECKED;
+
+DwcpPhase dwcp_session_phase(DwcpSession *session);
+
+/*
+ * dwcp_session_fail: the session is dead of @err, unless it is dead already
+ * or past GO, where failure has no say any more
+ *
+ * @tell_peer: send it to the peer as ABORT
+ */
+void dwcp_session_fail(DwcpSession *session, const DwcpError *err,
+                       bool tell_peer);
+
+/* dwcp_session_cancel: the same by the user's wish: no callback */
+void dwcp_session_cancel(DwcpSession *session, const char *why);
+
+/* dwcp_session_error: Returns: 0 or err->code */
+int dwcp_session_error(DwcpSession *session, DwcpError *err);
+
+/* dwcp_session_wake: make all stream threads look at the session */
+void dwcp_session_wake(DwcpSession *session);
+
+/* dwcp_session_link, _unlink: a stream object comes to be, or goes */
+void dwcp_session_link(DwcpSession *session, DwcpStream *stream);
+void dwcp_session_unlink(DwcpSession *session, DwcpStream *stream);
+
+/* dwcp_session_adopt: stream past its handshake; Returns: 0; -EEXIST index
+ * taken; -ECANCELED dead */
+int dwcp_session_adopt(DwcpSession *session, DwcpStream *stream) DWCP_CHECKED;
+void dwcp_session_drop(DwcpSession *session, DwcpStream *stream);
+unsigned dwcp_session_streams(DwcpSession *session);
+
+/* dwcp_session_tell_*: run a callback unless closing */
+void dwcp_session_tell_connected(DwcpSession *session);
+void dwcp_session_tell_changed(DwcpSession *session);
+void dwcp_session_tell_warned(DwcpSession *session, const DwcpError *err);
+
+/* dwcp_session_close: no callback starts after this; waits for running ones */
+void dwcp_session_close(DwcpSession *session);
+
+int dwcp_session_take_channel(DwcpSession *session, unsigned channel,
+                              DwcpError *err) DWCP_CHECKED;
+
+uint64_t dwcp_now_ns(void);
+
+/* dwcp_thread_start: a thread with all signals blocked; Returns: 0, -EAGAIN */
+int dwcp_thread_start(pthread_t *thread, const char *name,
+                      void *(*run)(void *), void *arg,
+                      DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_cond_init_monotonic: timed waits count in dwcp_now_ns's clock */
+void dwcp_cond_init_monotonic(pthread_cond_t *cond);
+
+#endif

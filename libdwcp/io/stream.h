@@ -1,0 +1,131 @@
+/*
+ * One TCP connection past its handshake: records in, records and frames out
+ *
+ * Each stream has a thread that waits in poll() for its socket, its wake-up
+ * descriptor and (stream 0) the local ends of the byte channels.  It reads
+ * records and hands them to the role's `record`; it sends queued control
+ * records first, then frames that the role's `pull` gives it.  Sockets are
+ * not blocking, so one slow direction never stops the other.
+ *
+ * Threads: the stream's own thread owns all but the out group; any thread may
+ * queue control records and wake it.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_IO_STREAM_H
+#define DWCP_IO_STREAM_H
+
+#include "core/wire.h"
+#include "io/session.h"
+
+typedef struct DwcpPump DwcpPump;
+
+/*
+ * DwcpFrame: an encoded PAGES record on its way to a socket
+ *
+ * Owned by whoever has the pointer: encoder, queue, stream, pool.
+ */
+typedef struct DwcpFrame {
+    struct DwcpFrame *next;
+    uint64_t number;
+    uint32_t pages;  /* described */
+    size_t length;   /* of bytes */
+    uint8_t bytes[]; /* dwcp_frame_bytes_max() */
+} DwcpFrame;
+
+/* DwcpStreamOps: what a role adds; called by the stream's thread, unlocked */
+typedef struct DwcpStreamOps {
+    /* Returns: 0 done; 1 not now: give it again after the next wake-up; or an
+     * error, which ends the session. */
+    int (*record)(DwcpStream *stream, const DwcpRecord *record,
+                  const uint8_t *body, DwcpError *err);
+    /* The next frame to send, or NULL and how long to wait in *wait_ns
+     * (UINT64_MAX = until woken).  NULL member: this role sends none. */
+    DwcpFrame *(*pull)(DwcpStream *stream, uint64_t *wait_ns);
+    /* The last byte was taken by the socket; the frame is the role's again. */
+    void (*sent)(DwcpStream *stream, DwcpFrame *frame);
+    /* Stream 0, once a DWCP_PING_MS at least.  Returns: 0 or an error. */
+    int (*tick)(DwcpStream *stream, uint64_t now_ns, DwcpError *err);
+} DwcpStreamOps;
+
+struct DwcpStream {
+    /* set at init, read-only */
+    DwcpSession *session;
+    const DwcpStreamOps *ops;
+    void *role; /* the source's or target's own */
+    int wake_fd;
+    pthread_t thread;
+    DwcpStream *next; /* session->all; guarded by session->lock */
+
+    /* set by the handshake, then read-only */
+    unsigned index;
+    int fd; /* -1 = not connected */
+
+    /* owner thread only */
+    uint8_t *in; /* in_size bytes; [in_at, in_end) is not parsed yet */
+    size_t in_size, in_at, in_end;
+    bool in_held;       /* the first record waits for a wake-up */
+    DwcpFrame *frame;   /* being sent */
+    size_t frame_at;
+    uint8_t *ctrl;      /* control bytes being sent */
+    size_t ctrl_at, ctrl_end;
+    bool want_out;      /* the socket takes no more now */
+    uint64_t wait_ns;   /* what pull said */
+    uint64_t ticked_ns;
+    DwcpPump *pump;     /* stream 0 */
+    void *decoder;      /* target: DwcpDecoder */
+    /* source: frames sent and not acknowledged, a ring */
+    struct DwcpUnacked {
+        uint64_t number;
+        uint32_t pages;
+    } *unacked;
+    uint64_t sent_frames, acked_frames;
+
+    /* guarded by out_lock */
+    pthread_mutex_t out_lock;
+    uint8_t *out; /* DWCP_CONTROL_QUEUE_MAX bytes */
+    size_t out_end;
+
+    atomic_bool done; /* the thread is about to return */
+};
+
+/* dwcp_stream_new: no socket, no thread yet; Returns: NULL, out of memory or
+ * descriptors */
+DwcpStream *dwcp_stream_new(DwcpSession *session, const DwcpStreamOps *ops,
+                            void *role);
+
+/* dwcp_stream_free: after its thread was joined; NULL is allowed */
+void dwcp_stream_free(DwcpStream *stream);
+
+/* dwcp_stream_wake: leave poll() and look around; any thread */
+void dwcp_stream_wake(DwcpStream *stream);
+
+/*
+ * dwcp_stream_queue: queue a control record
+ *
+ * @parts: body, in two parts; either may be empty
+ *
+ * Returns: 0; -ENOBUFS the queue is full: the peer does not read.
+ * Threads: any; all but the owner call dwcp_stream_wake afterwards.
+ */
+int dwcp_stream_queue(DwcpStream *stream, DwcpRecordType type,
+                      const void *first, uint32_t first_length,
+                      const void *second, uint32_t second_length) DWCP_CHECKED;
+
+/* dwcp_stream_queue_u64: the same with one little-endian integer */
+int dwcp_stream_queue_u64(DwcpStream *stream, DwcpRecordType type,
+                          uint64_t value) DWCP_CHECKED;
+
+/* dwcp_stream_queue_busy: should the owner stop making more records? */
+bool dwcp_stream_queue_busy(DwcpStream *stream);
+
+/*
+ * dwcp_stream_loop: run until the session or the connection ends
+ *
+ * Fails the session if the connection ends too early; closes the socket.
+ * Threads: the stream's own, after dwcp_session_adopt.
+ */
+void dwcp_stream_loop(DwcpStream *stream);
+
+#endif

@@ -1,0 +1,385 @@
+/*
+ * The target: public calls, and what its streams do with records
+ *
+ * A frame is counted as received when it has been applied; memory is complete
+ * when END has named the last number and all up to it are.  From then on no
+ * frame is taken, and GO waits for threads that still write: that is the
+ * seal.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#include "io/target.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+#include "core/codec.h"
+#include "core/fail.h"
+
+int dwcp_target_new(const DwcpTargetOptions *options, DwcpTarget **out,
+                    DwcpError *err)
+{
+    DwcpTarget *target = calloc(1, sizeof(*target));
+    int rc;
+
+    if (!target) {
+        return dwcp_fail(err, -ENOMEM, "out of memory");
+    }
+    rc = dwcp_session_init(&target->session, DWCP_ROLE_TARGET,
+                           options->security, options->page_size,
+                           options->silence_ms_max, &options->events, err);
+    if (rc < 0) {
+        free(target);
+        return rc;
+    }
+    target->listen_fd = -1;
+    target->listen_wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (target->listen_wake_fd < 0) {
+        rc = dwcp_fail(err, -errno, "eventfd: %s", strerror(errno));
+        dwcp_session_clear(&target->session);
+        free(target);
+        return rc;
+    }
+    dwcp_seqset_init(&target->received);
+    dwcp_guestram_init(&target->ram, options->page_size);
+    *out = target;
+    return 0;
+}
+
+int dwcp_target_listen(DwcpTarget *target, int listen_fd, DwcpError *err)
+{
+    return dwcp_listener_start(target, listen_fd, err);
+}
+
+/* ------------------------------------------------------------ records -- */
+
+/* Returns: 0 apply it; 1 later; or an error. */
+static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
+                       const DwcpPages *pages, DwcpError *err)
+{
+    DwcpSession *session = &target->session;
+    int rc = 0;
+
+    pthread_mutex_lock(&session->lock);
+    if (session->phase == DWCP_PHASE_UP && stream->index != 0) {
+        rc = 1; /* until begin(): flow control holds the source */
+    } else if (session->phase != DWCP_PHASE_BEGUN) {
+        rc = dwcp_fail(err, -EPROTO, "frame %llu on stream %u while %s",
+                       (unsigned long long)pages->number, stream->index,
+                       dwcp_phase_name(session->phase));
+    } else if (target->ended && pages->number > target->end_number) {
+        rc = dwcp_fail(err, -EPROTO, "frame %llu after the last, %llu",
+                       (unsigned long long)pages->number,
+                       (unsigned long long)target->end_number);
+    } else {
+        target->applying++;
+    }
+    pthread_mutex_unlock(&session->lock);
+    return rc;
+}
+
+/* Returns: 1 memory is complete now, 0 it is not. */
+static int complete_check_locked(DwcpTarget *target)
+{
+    if (target->ended && target->session.phase == DWCP_PHASE_BEGUN &&
+        target->received.below >= target->end_number) {
+        return dwcp_session_move_locked(&target->session, DWCP_PHASE_COMPLETE,
+                                        "END", NULL) == 0;
+    }
+    return 0;
+}
+
+static int apply_leave(DwcpTarget *target, const DwcpPages *pages, int rc,
+                       DwcpError *err)
+{
+    DwcpSession *session = &target->session;
+    bool complete = false;
+
+    pthread_mutex_lock(&session->lock);
+    target->applying--;
+    pthread_cond_broadcast(&session->changed);
+    if (rc == 0 && dwcp_seqset_add(&target->received, pages->number) < 0) {
+        rc = dwcp_fail(err, -EPROTO, "frame %llu is too far ahead of %llu",
+                       (unsigned long long)pages->number,
+                       (unsigned long long)target->received.below);
+    }
+    if (rc == 0) {
+        complete = complete_check_locked(target);
+    }
+    pthread_mutex_unlock(&session->lock);
+    if (complete) {
+        dwcp_session_tell_changed(session);
+    }
+    return rc;
+}
+
+static int record_pages(DwcpStream *stream, const DwcpRecord *record,
+                        const uint8_t *body, DwcpError *err)
+{
+    DwcpTarget *target = stream->role;
+    const uint8_t *plain;
+    DwcpPages pages;
+    int rc;
+
+    rc = dwcp_pages_decode(body, record->length, target->session.page_size,
+                           &pages, err);
+    if (rc == 0) {
+        rc = apply_enter(target, stream, &pages, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    rc = dwcp_guestram_check(&target->ram, &pages, err);
+    if (rc == 0) {
+        rc = dwcp_decode_payload(stream->decoder, &pages,
+                                 body + DWCP_PAGES_HEADER,
+                                 record->length - DWCP_PAGES_HEADER, &plain,
+                                 err);
+    }
+    if (rc == 0) {
+        dwcp_guestram_apply(&target->ram, &pages, plain);
+    }
+    rc = apply_leave(target, &pages, rc, err);
+    if (rc == 0) {
+        rc = dwcp_stream_queue_u64(stream, DWCP_RECORD_ACK,
+                                   ++stream->acked_frames);
+        if (rc < 0) {
+            (void)dwcp_fail(err, rc, "the source does not read");
+        }
+    }
+    return rc;
+}
+
+static int record_end(DwcpTarget *target, uint64_t number, DwcpError *err)
+{
+    DwcpSession *session = &target->session;
+    bool complete = false;
+    int rc = 0;
+
+    pthread_mutex_lock(&session->lock);
+    if (target->ended || (session->phase != DWCP_PHASE_UP &&
+                          session->phase != DWCP_PHASE_BEGUN)) {
+        rc = dwcp_fail(err, -EPROTO, "END while %s",
+                       dwcp_phase_name(session->phase));
+    } else if (number < target->received.below) {
+        rc = dwcp_fail(err, -EPROTO, "END at frame %llu after frame %llu",
+                       (unsigned long long)number,
+                       (unsigned long long)target->received.below);
+    } else {
+        target->ended = true;
+        target->end_number = number;
+        complete = complete_check_locked(target);
+    }
+    pthread_mutex_unlock(&session->lock);
+    if (complete) {
+        dwcp_session_tell_changed(session);
+    }
+    return rc;
+}
+
+/* GO: seal guest RAM, then say so. */
+static int record_go(DwcpStream *stream, DwcpError *err)
+{
+    DwcpTarget *target = stream->role;
+    DwcpSession *session = &target->session;
+    int rc;
+
+    pthread_mutex_lock(&session->lock);
+    while (target->applying && !session->error.code) {
+        pthread_cond_wait(&session->changed, &session->lock);
+    }
+    rc = dwcp_session_move_locked(session, DWCP_PHASE_SEALED, "GO", err);
+    pthread_mutex_unlock(&session->lock);
+    if (rc < 0) {
+        return rc;
+    }
+    /* The source sends nothing but channel bytes now: its queue has room. */
+    (void)!dwcp_stream_queue(stream, DWCP_RECORD_SEALED, NULL, 0, NULL, 0);
+    dwcp_session_wake(session);
+    dwcp_session_tell_changed(session);
+    return 0;
+}
+
+static int target_record(DwcpStream *stream, const DwcpRecord *record,
+                         const uint8_t *body, DwcpError *err)
+{
+    switch (record->type) {
+    case DWCP_RECORD_PAGES:
+        return record_pages(stream, record, body, err);
+    case DWCP_RECORD_END:
+        return record_end(stream->role, dwcp_get_le64(body), err);
+    case DWCP_RECORD_GO:
+        return record_go(stream, err);
+    default:
+        return dwcp_fail(err, -EPROTO, "record type %u is not for a target",
+                         (unsigned)record->type);
+    }
+}
+
+static int target_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
+{
+    DwcpSession *session = stream->session;
+    uint64_t heard_ns = atomic_load(&session->heard_ns);
+
+    if (now_ns > heard_ns &&
+        now_ns - heard_ns > session->silence_ms_max * 1000000ull) {
+        return dwcp_fail(err, -ETIMEDOUT,
+                         "no sign of life from the source for %u ms",
+                         session->silence_ms_max);
+    }
+    return 0;
+}
+
+const DwcpStreamOps dwcp_target_ops = {
+    .record = target_record,
+    .tick = target_tick,
+};
+
+/* -------------------------------------------------------- public calls -- */
+
+int dwcp_target_take_channel(DwcpTarget *target, unsigned channel,
+                             DwcpError *err)
+{
+    return dwcp_session_take_channel(&target->session, channel, err);
+}
+
+int dwcp_target_add_block(DwcpTarget *target, void *host, uint64_t length,
+                          DwcpError *err)
+{
+    uint64_t bytes;
+    int rc;
+
+    rc = dwcp_guestram_add(&target->ram, host, length, &bytes, err);
+    if (rc >= 0) {
+        atomic_fetch_add(&target->session.memory_bytes, bytes);
+    }
+    return rc;
+}
+
+/* Queue a record on stream 0, which must be past its handshake. */
+static int queue_first(DwcpTarget *target, DwcpRecordType type,
+                       const void *body, uint32_t length)
+{
+    DwcpSession *session = &target->session;
+    DwcpStream *stream;
+    int rc = -ENOTCONN;
+
+    pthread_mutex_lock(&session->lock);
+    stream = session->streams[0];
+    if (stream) {
+        rc = dwcp_stream_queue(stream, type, body, length, NULL, 0);
+        dwcp_stream_wake(stream);
+    }
+    pthread_mutex_unlock(&session->lock);
+    return rc;
+}
+
+int dwcp_target_begin(DwcpTarget *target)
+{
+    DwcpSession *session = &target->session;
+    bool complete = false;
+    uint8_t count[4];
+    int rc;
+
+    dwcp_put_le32(count, target->ram.blocks_count);
+    pthread_mutex_lock(&session->lock);
+    rc = dwcp_session_move_locked(session, DWCP_PHASE_BEGUN, "begin", NULL);
+    if (rc == 0) {
+        complete = complete_check_locked(target); /* nothing to move at all */
+    }
+    pthread_mutex_unlock(&session->lock);
+    if (rc < 0) {
+        return rc;
+    }
+    dwcp_session_wake(session); /* streams that hold a frame */
+    if (complete) {
+        dwcp_session_tell_changed(session);
+    }
+    return queue_first(target, DWCP_RECORD_BEGIN, count, sizeof(count));
+}
+
+int dwcp_target_memory_complete(DwcpTarget *target)
+{
+    DwcpSession *session = &target->session;
+    int rc;
+
+    pthread_mutex_lock(&session->lock);
+    rc = session->error.code;
+    if (!rc) {
+        rc = session->phase == DWCP_PHASE_COMPLETE ||
+             session->phase == DWCP_PHASE_READY ||
+             session->phase == DWCP_PHASE_SEALED;
+    }
+    pthread_mutex_unlock(&session->lock);
+    return rc;
+}
+
+int dwcp_target_ready(DwcpTarget *target)
+{
+    int rc;
+
+    rc = dwcp_session_move(&target->session, DWCP_PHASE_READY, "ready", NULL);
+    if (rc < 0) {
+        return rc == -EPROTO ? -EINVAL : rc;
+    }
+    return queue_first(target, DWCP_RECORD_READY, NULL, 0);
+}
+
+int dwcp_target_go(DwcpTarget *target)
+{
+    DwcpSession *session = &target->session;
+    int rc;
+
+    pthread_mutex_lock(&session->lock);
+    rc = session->error.code;
+    if (!rc) {
+        rc = session->phase == DWCP_PHASE_SEALED;
+    }
+    pthread_mutex_unlock(&session->lock);
+    return rc;
+}
+
+void dwcp_target_cancel(DwcpTarget *target)
+{
+    dwcp_session_cancel(&target->session, "the target cancelled");
+}
+
+int dwcp_target_error(DwcpTarget *target, DwcpError *err)
+{
+    return dwcp_session_error(&target->session, err);
+}
+
+void dwcp_target_stats(DwcpTarget *target, DwcpStats *stats)
+{
+    DwcpStats now = { .size = stats->size };
+    DwcpGuestRam *ram = &target->ram;
+
+    now.streams = dwcp_session_streams(&target->session);
+    now.wire_bytes = atomic_load(&target->session.wire_bytes);
+    now.memory_bytes = atomic_load(&target->session.memory_bytes);
+    now.zero_pages = atomic_load(&ram->zero_pages);
+    now.zstd_pages = atomic_load(&ram->zstd_pages);
+    now.raw_pages = atomic_load(&ram->raw_pages);
+    now.page_bytes = (now.zero_pages + now.zstd_pages + now.raw_pages) *
+                     ram->page_size;
+    now.acked_bytes = now.page_bytes;
+    memcpy(stats, &now,
+           stats->size < sizeof(now) ? stats->size : sizeof(now));
+}
+
+void dwcp_target_free(DwcpTarget *target)
+{
+    if (!target) {
+        return;
+    }
+    dwcp_session_close(&target->session);
+    dwcp_listener_stop(target);
+    dwcp_guestram_clear(&target->ram);
+    dwcp_session_clear(&target->session);
+    free(target);
+}

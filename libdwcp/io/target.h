@@ -1,0 +1,43 @@
+/*
+ * The target's inside, shared by its two files
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_IO_TARGET_H
+#define DWCP_IO_TARGET_H
+
+#include "core/seqset.h"
+#include "io/guestram.h"
+#include "io/stream.h"
+
+struct DwcpTarget {
+    DwcpSession session;
+    DwcpGuestRam ram;
+
+    /* set by listen, then read-only */
+    int listen_fd; /* -1 = not listening */
+    int listen_wake_fd;
+    pthread_t listener;
+    bool listening;
+
+    /* guarded by session.lock */
+    bool claimed;        /* a NEW handshake is under way or done */
+    unsigned streams;    /* that the source announced */
+    unsigned handshakes; /* connections that are not adopted yet */
+    unsigned applying;   /* threads that write guest RAM now */
+    bool ended;          /* END has come */
+    uint64_t end_number;
+    DwcpSeqset received;
+};
+
+extern const DwcpStreamOps dwcp_target_ops;
+
+/* dwcp_listener_start: take @listen_fd and serve it; Returns: 0, -EAGAIN */
+int dwcp_listener_start(DwcpTarget *target, int listen_fd,
+                        DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_listener_stop: join the listener and all its streams' threads */
+void dwcp_listener_stop(DwcpTarget *target);
+
+#endif
