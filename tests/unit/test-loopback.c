@@ -27,7 +27,8 @@
  * Workers read guest RAM while the guest writes it: a data race by design,
  * made harmless by the dirty log (core/codec.h).  All others are reported.
  */
-const char *__tsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *
+__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
     return "race:gather\n";
