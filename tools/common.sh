@@ -57,7 +57,7 @@ watch_log()
     exec 9<> <(:)
     while ! read -r -t $pause -u 9; do
         at=$(tail -c 4000 "$log" | tr '\r' '\n' |
-             grep -oE '\[[0-9]+/[0-9]+\]|[0-9.]+%' | tail -n 1) || at=
+             grep -oE '\[[0-9]+/[0-9]+\]' | tail -n 1) || at=
         [ "$at" != "$last" ] || [ -t 1 ] || continue
         last=$at
         if [ -t 1 ]; then
