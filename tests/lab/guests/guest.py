@@ -125,12 +125,16 @@ def from_image(path, memory_mib=2048, settle_s=90.0):
 
 def by_name(name, memory_mib=None, **options):
     """A guest as the command line names it."""
-    size = {} if memory_mib is None else {'memory_mib': memory_mib}
-    if name == 'small':
-        return small(**size, **options)
-    if name == 'demo':
-        return demo(**size)
-    return from_image(name, **size)
+    if memory_mib is not None:
+        options['memory_mib'] = memory_mib
+    makers = {'small': (small, {'memory_mib', 'rate_mib'}),
+              'demo': (demo, {'memory_mib'})}
+    maker, known = makers.get(name, (lambda **o: from_image(name, **o),
+                                     {'memory_mib', 'settle_s'}))
+    if options.keys() - known:
+        raise GuestError(f'guest {name} takes {", ".join(sorted(known))}, not '
+                         + ', '.join(sorted(options.keys() - known)))
+    return maker(**options)
 
 
 def memory_stat(memory, images):
