@@ -16,7 +16,7 @@ DOCUMENTS = 125000
 RECORDS = 480000
 WEB_PAGES = 1000
 # Page cache of programs: files up to here, in the order of their names.
-WARM_MIB = 145
+WARM_MIB = 170
 WARM_FOLDERS = ('usr/lib', 'usr/bin', 'usr/sbin', 'usr/share')
 
 
