@@ -2,8 +2,10 @@
 """A host's libvirt: private directories, configuration, and the daemon."""
 
 import os
+import subprocess
 
 from .errors import LabError
+from .host import START_TIMEOUT_S
 
 # Where a host's programs find the QEMU that libvirt starts: the same path on
 # every host, as domain XML travels, with another binary behind it perhaps.
@@ -23,7 +25,7 @@ auth_unix_rw = "none"
 unix_sock_rw_perms = "0700"
 unix_sock_dir = "/run/libvirt"
 host_uuid = "{uuid}"
-log_filters = "2:qemu 3:*"
+log_filters = "2:qemu.qemu_migration 2:qemu.qemu_process 3:*"
 log_outputs = "2:file:{prefix}/var/log/libvirt/libvirtd.log"
 """
 
@@ -101,12 +103,27 @@ def configure(spec, host):
           f'#!/bin/sh\nexec {spec.qemu} {options} "$@"\n', 0o755)
 
 
-def start(host):
-    """Starts libvirtd; it answers when this returns."""
+def last_error(host):
+    """The newest error in the daemon's log, without its time and place."""
+    path = os.path.join(host.directory, "log/libvirtd.log")
     try:
-        # In the background means here: when it is ready to serve.
+        with open(path, encoding="utf-8", errors="replace") as file:
+            errors = [line for line in file if ": error : vir" in line]
+    except FileNotFoundError:
+        errors = []
+    if not errors:
+        return f"see {path}"
+    return errors[-1].split(": error : ")[1].split(" : ", 1)[1].strip()
+
+
+def start(host):
+    """Starts libvirtd; its QEMU driver answers when this returns."""
+    try:
+        # This returns when the daemon listens, which is before its drivers
+        # have started; a connection waits for them, for ever if they failed.
         host.run([f"{host.prefix}/sbin/libvirtd", "--daemon", "--listen"],
-                 timeout=60)
-    except LabError as error:
-        raise LabError(f"{error}; see {host.directory}/log/libvirtd.log"
-                       ) from None
+                 timeout=START_TIMEOUT_S)
+        host.virsh("uri", timeout=START_TIMEOUT_S)
+    except (LabError, subprocess.TimeoutExpired):
+        raise LabError(f"host {host.name}: libvirtd did not start: "
+                       f"{last_error(host)}") from None

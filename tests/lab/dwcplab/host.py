@@ -157,6 +157,23 @@ class Host:
                            f"exit {result.returncode}: {said}")
         return result
 
+    def pids(self, name=None):
+        """The process ids, seen from outside, of what runs in the host.
+
+        name is the kernel's short one (/proc/PID/comm); PID 1 is included.
+        """
+        def namespace(pid):
+            try:
+                return os.readlink(f"/proc/{pid}/ns/pid")
+            except OSError:
+                return None
+
+        own = namespace(self.init_pid)
+        found = [int(entry) for entry in os.listdir("/proc")
+                 if entry.isdigit() and namespace(entry) == own]
+        return [pid for pid in found
+                if name is None or process.short_name(pid) == name]
+
     def virsh(self, *words, **options):
         """run() of virsh, connected to this host's libvirt."""
         return self.run(["virsh", "-q", *words], **options)

@@ -60,6 +60,16 @@ def kill(identity, signum=signal.SIGKILL, wait_s=10):
         os.close(fd)
 
 
+def short_name(pid):
+    """The command's name as the kernel keeps it, 15 characters; or None."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8",
+                  errors="replace") as file:
+            return file.read().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def children(pid):
     """The process ids of a single-threaded process's children."""
     try:

@@ -159,19 +159,28 @@ static void take_option(Options *options, int option, const char *name)
         }
         break;
     default:
-        die("see dwcp-wan --help");
+        die("%s %s; see dwcp-wan --help", name,
+            option == ':' ? "needs a value" : "is not an option");
     }
 }
 
 static void parse_options(Options *options, int argc, char **argv)
 {
-    int option, index = 0;
+    int option;
 
     *options = (Options){
         .device = {"wan0", "wan0"}, .mtu = 1500, .seed = 1, .buffer_mib = 64};
     wan_config_init(&options->link);
-    while ((option = getopt_long(argc, argv, "", long_options, &index)) >= 0) {
-        take_option(options, option, long_options[index].name);
+    opterr = 0;
+    for (;;) {
+        int index = -1;
+
+        option = getopt_long(argc, argv, ":", long_options, &index);
+        if (option < 0) {
+            break;
+        }
+        take_option(options, option,
+                    index >= 0 ? long_options[index].name : argv[optind - 1]);
     }
     if (optind < argc) {
         die("'%s' is not an option; see dwcp-wan --help", argv[optind]);
@@ -289,13 +298,13 @@ int main(int argc, char **argv)
     if (gone_fd < 0) {
         die("cannot open an event descriptor: %s", strerror(errno));
     }
+    start(&wan, &options, gone_fd);
     if (options.control) {
         result = wan_server_init(&server, options.control);
         if (result < 0) {
             die("cannot listen at %s: %s", options.control, strerror(-result));
         }
     }
-    start(&wan, &options, gone_fd);
     (void)puts("ready");
     (void)fflush(stdout);
     serve(&wan, &server, signal_fd, gone_fd);
