@@ -26,7 +26,7 @@ LINK_OPTIONS = (
     ("queue", "queue", str, "SIZE", "100ms, 256kB; 0 is unlimited (100ms)"),
     ("seed", "seed", int, "N", "of loss and jitter (1)"),
     ("buffer", "buffer_mib", int, "MIB",
-     "memory for packets in one direction (64)"),
+     "memory for packets in one direction (64, or as needed)"),
 )
 
 

@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import os
+import re
 import socket
 
 from .errors import LabError
@@ -32,14 +33,27 @@ class Link:
     cc: str = None
     mtu: int = 1500
     seed: int = 1
-    buffer_mib: int = 64
+    buffer_mib: int = None
+
+    def _buffer_mib(self):
+        """Memory for what is under way in one direction: what the path and a
+        queue of a time hold at the rate, and some more; a link that gets
+        faster or longer while it runs may need more and can say so."""
+        if self.buffer_mib is not None:
+            return self.buffer_mib
+        held_ms = self.rtt_ms / 2 + self.jitter_ms
+        # What is not a time is the emulator's to understand or refuse.
+        if queue := re.fullmatch(r"(\d+\.?\d*)ms", self.queue):
+            held_ms += float(queue.group(1))
+        held_mib = self.rate_mbit * 1e6 / 8 * held_ms / 1e3 / 2**20
+        return min(max(64, round(1.25 * held_mib)), 2048)
 
     def emulator_options(self):
         return ["--rate", f"{self.rate_mbit:f}", "--rtt", f"{self.rtt_ms:f}",
                 "--jitter", f"{self.jitter_ms:f}", "--loss", f"{self.loss:f}",
                 "--burst", self.burst, "--reorder", f"{self.reorder:f}",
                 "--queue", self.queue, "--mtu", str(self.mtu),
-                "--seed", str(self.seed), "--buffer", str(self.buffer_mib)]
+                "--seed", str(self.seed), "--buffer", str(self._buffer_mib())]
 
 
 # Settings of a running link: the API's names and the emulator's.

@@ -5,7 +5,9 @@
  *   rate MBIT          per second; 0 is unlimited
  *   rtt MS             sets the delay to half of it
  *   delay MS           one way
- *   jitter MS          delay varies evenly by up to this, up and down
+ *   jitter MS          delay varies evenly by up to this, up and down; a frame
+ *                      also waits for the one before it, so that close together
+ *                      they come nearer to the longest delay
  *   loss PERCENT       random, each packet by itself
  *   burst PERCENT,PACKETS[,DENSITY]   mean loss, in bursts of that mean
  *                      length, in which DENSITY percent (100) are lost; or 0
