@@ -14,13 +14,13 @@ struct DwcpEncoder {
     uint32_t page_size;
     unsigned level;
     ZSTD_CCtx *zstd; /* NULL at level 0 */
-    uint8_t *copy;   /* a chunk: the stable copy; NULL at level 0 */
+    uint8_t *copy;   /* dwcp_plain_bytes_max(); NULL at level 0 */
 };
 
 struct DwcpDecoder {
     uint32_t page_size;
     ZSTD_DCtx *zstd;
-    uint8_t *plain; /* a chunk */
+    uint8_t *plain; /* dwcp_plain_bytes_max() */
 };
 
 /* libc's memcmp is vectorised and leaves at the first difference. */
@@ -40,8 +40,9 @@ bool dwcp_page_is_zero(const uint8_t *page, uint32_t size)
 
 size_t dwcp_frame_bytes_max(uint32_t page_size)
 {
-    return DWCP_RECORD_HEADER + DWCP_PAGES_HEADER +
-           (size_t)DWCP_CHUNK_PAGES * page_size;
+    return DWCP_RECORD_HEADER +
+           (size_t)dwcp_pages_head_bytes(DWCP_FRAME_CHUNKS_MAX) +
+           dwcp_plain_bytes_max(page_size);
 }
 
 DwcpEncoder *dwcp_encoder_new(uint32_t page_size, unsigned level)
@@ -56,7 +57,7 @@ DwcpEncoder *dwcp_encoder_new(uint32_t page_size, unsigned level)
     if (level == 0) {
         return encoder;
     }
-    encoder->copy = malloc((size_t)DWCP_CHUNK_PAGES * page_size);
+    encoder->copy = malloc(dwcp_plain_bytes_max(page_size));
     encoder->zstd = ZSTD_createCCtx();
     if (!encoder->copy || !encoder->zstd ||
         ZSTD_isError(ZSTD_CCtx_setParameter(
@@ -81,60 +82,70 @@ void dwcp_encoder_free(DwcpEncoder *encoder)
 size_t dwcp_encoder_bytes(const DwcpEncoder *encoder)
 {
     return sizeof(*encoder) +
-           (encoder->copy ? (size_t)DWCP_CHUNK_PAGES * encoder->page_size : 0) +
+           (encoder->copy ? dwcp_plain_bytes_max(encoder->page_size) : 0) +
            (encoder->zstd ? ZSTD_sizeof_CCtx(encoder->zstd) : 0);
 }
 
 /*
- * Sorts the present pages into zero ones, which are only marked, and others,
- * which are copied to @out one after the other; in ascending order.
- * Returns: bytes copied.
+ * Sorts a chunk's pages into zero ones, which are only marked, and others,
+ * which are copied to @out.  Returns: bytes copied.
  */
-static size_t gather(const DwcpEncoder *encoder, const uint8_t *chunk,
-                     DwcpPages *pages, uint8_t *out)
+static size_t gather(const uint8_t *host, DwcpChunk *chunk, uint32_t page_size,
+                     uint8_t *out)
 {
-    const uint32_t size = encoder->page_size;
-    uint64_t left, page_bit;
+    const uint8_t *page;
     size_t length = 0;
-    unsigned i;
+    uint64_t left;
 
-    pages->zero = 0;
-    for (left = pages->present; left; left &= left - 1) {
-        i = (unsigned)__builtin_ctzll(left);
-        page_bit = 1ull << i;
-        if (dwcp_page_is_zero(chunk + (size_t)i * size, size)) {
-            pages->zero |= page_bit;
+    chunk->zero = 0;
+    for (left = chunk->present; left; left &= left - 1) {
+        page = host + (size_t)__builtin_ctzll(left) * page_size;
+        if (dwcp_page_is_zero(page, page_size)) {
+            chunk->zero |= left & -left;
         } else {
-            memcpy(out + length, chunk + (size_t)i * size, size);
-            length += size;
+            memcpy(out + length, page, page_size);
+            length += page_size;
         }
     }
     return length;
 }
 
-size_t dwcp_encode_chunk(DwcpEncoder *encoder, const uint8_t *chunk,
+/* Returns: bytes at @out, or 0 when compression saves nothing. */
+static size_t compress(const DwcpEncoder *encoder, uint8_t *out, size_t length)
+{
+    /* A destination one byte short makes zstd refuse what saves nothing. */
+    size_t n = ZSTD_compress2(encoder->zstd, out, length - 1, encoder->copy,
+                              length);
+
+    return ZSTD_isError(n) ? 0 : n;
+}
+
+size_t dwcp_encode_frame(DwcpEncoder *encoder, const uint8_t *const *hosts,
                          DwcpPages *pages, uint8_t *out)
 {
-    uint8_t *payload = out + DWCP_RECORD_HEADER + DWCP_PAGES_HEADER;
+    uint32_t head = dwcp_pages_head_bytes(pages->count);
+    uint8_t *payload = out + DWCP_RECORD_HEADER + head;
     uint8_t *plain = encoder->copy ? encoder->copy : payload;
-    size_t plain_length, length;
+    size_t length = 0, compressed = 0;
+    unsigned i;
 
-    assert(pages->present);
-    plain_length = gather(encoder, chunk, pages, plain);
-    length = plain_length;
-    pages->codec = DWCP_CODEC_RAW;
-    if (encoder->zstd && plain_length) {
-        /* A destination one byte short makes zstd refuse what saves nothing. */
-        length = ZSTD_compress2(encoder->zstd, payload, plain_length - 1,
-                                plain, plain_length);
-        if (ZSTD_isError(length)) {
-            memcpy(payload, plain, plain_length);
-            length = plain_length;
-        } else {
-            pages->codec = DWCP_CODEC_ZSTD;
+    assert(pages->count && pages->count <= DWCP_FRAME_CHUNKS_MAX);
+    for (i = 0; i < pages->count; i++) {
+        assert(length + (size_t)__builtin_popcountll(
+                            pages->chunks[i].present) *
+                            encoder->page_size <=
+               dwcp_plain_bytes_max(encoder->page_size));
+        length += gather(hosts[i], &pages->chunks[i], encoder->page_size,
+                         plain + length);
+    }
+    if (encoder->zstd && length) {
+        compressed = compress(encoder, payload, length);
+        if (!compressed) {
+            memcpy(payload, plain, length);
         }
     }
-    length += DWCP_PAGES_HEADER;
+    pages->codec = compressed ? DWCP_CODEC_ZSTD : DWCP_CODEC_RAW;
+    length = head + (compressed ? compressed : length);
     dwcp_record_encode(out, DWCP_RECORD_PAGES, (uint32_t)length);
     dwcp_pages_encode(out + DWCP_RECORD_HEADER, pages);
     return DWCP_RECORD_HEADER + length;
@@ -148,7 +159,7 @@ DwcpDecoder *dwcp_decoder_new(uint32_t page_size)
         return NULL;
     }
     decoder->page_size = page_size;
-    decoder->plain = malloc((size_t)DWCP_CHUNK_PAGES * page_size);
+    decoder->plain = malloc(dwcp_plain_bytes_max(page_size));
     decoder->zstd = ZSTD_createDCtx();
     if (!decoder->plain || !decoder->zstd) {
         dwcp_decoder_free(decoder);
@@ -168,7 +179,7 @@ void dwcp_decoder_free(DwcpDecoder *decoder)
 
 size_t dwcp_decoder_bytes(const DwcpDecoder *decoder)
 {
-    return sizeof(*decoder) + (size_t)DWCP_CHUNK_PAGES * decoder->page_size +
+    return sizeof(*decoder) + dwcp_plain_bytes_max(decoder->page_size) +
            ZSTD_sizeof_DCtx(decoder->zstd);
 }
 
@@ -176,7 +187,7 @@ int dwcp_decode_payload(DwcpDecoder *decoder, const DwcpPages *pages,
                         const uint8_t *payload, uint32_t length,
                         const uint8_t **out, DwcpError *err)
 {
-    size_t want = (size_t)dwcp_pages_count(pages) * decoder->page_size;
+    size_t want = (size_t)dwcp_pages_plain(pages) * decoder->page_size;
     size_t got;
 
     if (pages->codec == DWCP_CODEC_RAW) {

@@ -1,5 +1,5 @@
 /*
- * Chunks of guest pages to PAGES bodies and back
+ * Chunks of guest pages to PAGES records and back
  *
  * The encoder looks for zero pages, takes one stable copy of the others and
  * compresses the copy: the guest may be writing while it works.  A page that
@@ -34,16 +34,17 @@ size_t dwcp_encoder_bytes(const DwcpEncoder *encoder);
 size_t dwcp_frame_bytes_max(uint32_t page_size);
 
 /*
- * dwcp_encode_chunk: describe some pages of a chunk as a PAGES record
+ * dwcp_encode_frame: describe some chunks as one PAGES record
  *
- * @chunk: the first page of the chunk; only pages in @pages->present are read
- * @pages: number, round, block, chunk and present are set; zero and codec are
- *         filled in
+ * @hosts: for each chunk where its first page is mapped; only the pages in
+ *         its present mask are read; together at most dwcp_plain_bytes_max()
+ * @pages: number, count and chunks are set; codec and each chunk's zero mask
+ *         are filled in
  * @out: dwcp_frame_bytes_max() bytes
  *
  * Returns: the record's bytes, its header included.
  */
-size_t dwcp_encode_chunk(DwcpEncoder *encoder, const uint8_t *chunk,
+size_t dwcp_encode_frame(DwcpEncoder *encoder, const uint8_t *const *hosts,
                          DwcpPages *pages, uint8_t *out);
 
 /* dwcp_decoder_new: Returns: NULL when out of memory */

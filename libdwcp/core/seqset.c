@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
-_Static_assert((DWCP_FRAMES_AHEAD_MAX & (DWCP_FRAMES_AHEAD_MAX - 1)) == 0 &&
-                   DWCP_FRAMES_AHEAD_MAX % 64 == 0,
+_Static_assert((DWCP_NUMBERS_AHEAD_MAX & (DWCP_NUMBERS_AHEAD_MAX - 1)) == 0 &&
+                   DWCP_NUMBERS_AHEAD_MAX % 64 == 0,
                "numbers map to ring bits by masking");
 
 void dwcp_seqset_init(DwcpSeqset *set)
@@ -16,7 +16,7 @@ void dwcp_seqset_init(DwcpSeqset *set)
 
 static uint64_t *word_of(DwcpSeqset *set, uint64_t number, uint64_t *bit)
 {
-    uint64_t at = number & (DWCP_FRAMES_AHEAD_MAX - 1);
+    uint64_t at = number & (DWCP_NUMBERS_AHEAD_MAX - 1);
 
     *bit = 1ull << (at % 64);
     return &set->bits[at / 64];
@@ -32,7 +32,7 @@ int dwcp_seqset_add(DwcpSeqset *set, uint64_t number)
     if (number <= set->below) {
         return 0;
     }
-    if (number - set->below > DWCP_FRAMES_AHEAD_MAX) {
+    if (number - set->below > DWCP_NUMBERS_AHEAD_MAX) {
         return -ENOBUFS;
     }
     word = word_of(set, number, &bit);

@@ -2,8 +2,8 @@
  * Which of the numbers 1, 2, 3, ... have been seen, in any order
  *
  * Everything up to `below` has; beyond it a ring of bits holds what came
- * early, DWCP_FRAMES_AHEAD_MAX numbers at most.  The target counts applied
- * frames with it, the source acknowledged ones.
+ * early, DWCP_NUMBERS_AHEAD_MAX numbers at most.  The target counts applied
+ * chunks with it, the source acknowledged ones.
  *
  * Threads: none of its own; the owner locks.
  *
@@ -17,7 +17,7 @@
 
 typedef struct DwcpSeqset {
     uint64_t below; /* 1 .. below have been seen; below + 1 has not */
-    uint64_t bits[DWCP_FRAMES_AHEAD_MAX / 64]; /* ring; bit n % size */
+    uint64_t bits[DWCP_NUMBERS_AHEAD_MAX / 64]; /* ring; bit n % size */
 } DwcpSeqset;
 
 void dwcp_seqset_init(DwcpSeqset *set);
@@ -26,7 +26,7 @@ void dwcp_seqset_init(DwcpSeqset *set);
  * dwcp_seqset_add: @number has been seen
  *
  * Returns: 1 for the first time, 0 again; -ENOBUFS it is 0 or more than
- * DWCP_FRAMES_AHEAD_MAX beyond `below`.
+ * DWCP_NUMBERS_AHEAD_MAX beyond `below`.
  * Complexity: amortised O(1).
  */
 int dwcp_seqset_add(DwcpSeqset *set, uint64_t number) DWCP_CHECKED;

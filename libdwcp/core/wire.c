@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "core/bytes.h"
 #include "core/fail.h"
@@ -13,7 +14,8 @@ static const struct {
     const char *name;
     uint32_t length_min, length_max;
 } record_shapes[] = {
-    [DWCP_RECORD_PAGES] = { "PAGES", DWCP_PAGES_HEADER, UINT32_MAX },
+    [DWCP_RECORD_PAGES] = { "PAGES", DWCP_PAGES_HEADER + DWCP_PAGES_CHUNK,
+                            UINT32_MAX },
     [DWCP_RECORD_ACK] = { "ACK", 8, 8 },
     [DWCP_RECORD_CHANNEL] = { "CHANNEL", 3, 2 + DWCP_CHANNEL_DATA_MAX },
     [DWCP_RECORD_WINDOW] = { "WINDOW", 10, 10 },
@@ -61,7 +63,8 @@ int dwcp_record_decode(const uint8_t *in, uint32_t page_size, DwcpRecord *out,
     }
     length_max = record_shapes[type].length_max;
     if (type == DWCP_RECORD_PAGES) {
-        length_max = DWCP_PAGES_HEADER + DWCP_CHUNK_PAGES * page_size;
+        length_max = dwcp_pages_head_bytes(DWCP_FRAME_CHUNKS_MAX) +
+                     dwcp_plain_bytes_max(page_size);
     }
     if (length < record_shapes[type].length_min || length > length_max) {
         return dwcp_fail(err, -EPROTO, "%s record: length %u is not %u to %u",
@@ -73,90 +76,135 @@ int dwcp_record_decode(const uint8_t *in, uint32_t page_size, DwcpRecord *out,
     return 0;
 }
 
+unsigned dwcp_pages_plain(const DwcpPages *pages)
+{
+    unsigned i, n = 0;
+
+    for (i = 0; i < pages->count; i++) {
+        n += (unsigned)__builtin_popcountll(pages->chunks[i].present &
+                                            ~pages->chunks[i].zero);
+    }
+    return n;
+}
+
+unsigned dwcp_pages_present(const DwcpPages *pages)
+{
+    unsigned i, n = 0;
+
+    for (i = 0; i < pages->count; i++) {
+        n += (unsigned)__builtin_popcountll(pages->chunks[i].present);
+    }
+    return n;
+}
+
 /*
- * 0 number u64, 8 round u32, 12 block u32, 16 chunk u32, 20 codec u8,
- * 21 reserved (0) 11 bytes, 32 present u64, 40 zero u64, 48 payload
+ * header: 0 number u64, 8 count u16, 10 codec u8, 11 reserved (0) to 32
+ * each chunk: 0 block u32, 4 chunk u32, 8 round u32, 12 reserved u32 (0),
+ * 16 present u64, 24 zero u64
  */
 void dwcp_pages_encode(uint8_t *out, const DwcpPages *pages)
 {
+    const DwcpChunk *chunk;
     unsigned i;
 
-    assert(pages->present && !(pages->zero & ~pages->present));
+    assert(pages->count && pages->count <= DWCP_FRAME_CHUNKS_MAX);
+    memset(out, 0, DWCP_PAGES_HEADER);
     dwcp_put_le64(out, pages->number);
-    dwcp_put_le32(out + 8, pages->round);
-    dwcp_put_le32(out + 12, pages->block);
-    dwcp_put_le32(out + 16, pages->chunk);
-    out[20] = (uint8_t)pages->codec;
-    for (i = 21; i < 32; i++) {
-        out[i] = 0;
+    dwcp_put_le16(out + 8, (uint16_t)pages->count);
+    out[10] = (uint8_t)pages->codec;
+    out += DWCP_PAGES_HEADER;
+    for (i = 0; i < pages->count; i++, out += DWCP_PAGES_CHUNK) {
+        chunk = &pages->chunks[i];
+        assert(chunk->present && !(chunk->zero & ~chunk->present));
+        dwcp_put_le32(out, chunk->block);
+        dwcp_put_le32(out + 4, chunk->chunk);
+        dwcp_put_le32(out + 8, chunk->round);
+        dwcp_put_le32(out + 12, 0);
+        dwcp_put_le64(out + 16, chunk->present);
+        dwcp_put_le64(out + 24, chunk->zero);
     }
-    dwcp_put_le64(out + 32, pages->present);
-    dwcp_put_le64(out + 40, pages->zero);
 }
 
 /* The payload's length must be what codec and masks allow. */
 static int payload_check(const DwcpPages *pages, uint32_t payload,
                          uint32_t page_size, DwcpError *err)
 {
-    uint32_t plain = dwcp_pages_count(pages) * page_size;
+    uint64_t plain = (uint64_t)dwcp_pages_plain(pages) * page_size;
 
-    switch (pages->codec) {
-    case DWCP_CODEC_RAW:
-        if (payload == plain) {
-            return 0;
-        }
-        break;
-    case DWCP_CODEC_ZSTD:
-        if (payload > 0 && payload < plain) {
-            return 0;
-        }
-        break;
-    default:
+    if (plain > dwcp_plain_bytes_max(page_size)) {
+        return dwcp_fail(err, -EPROTO, "frame %llu: %llu bytes of pages > %u",
+                         (unsigned long long)pages->number,
+                         (unsigned long long)plain,
+                         dwcp_plain_bytes_max(page_size));
+    }
+    if (pages->codec != DWCP_CODEC_RAW && pages->codec != DWCP_CODEC_ZSTD) {
         return dwcp_fail(err, -EPROTO, "frame %llu: codec %u is unknown",
                          (unsigned long long)pages->number,
                          (unsigned)pages->codec);
     }
-    return dwcp_fail(err, -EPROTO,
-                     "frame %llu: payload of %u bytes for %u pages, codec %u",
-                     (unsigned long long)pages->number, payload,
-                     dwcp_pages_count(pages), (unsigned)pages->codec);
+    if (pages->codec == DWCP_CODEC_RAW ? payload != plain
+                                       : payload == 0 || payload >= plain) {
+        return dwcp_fail(err, -EPROTO,
+                         "frame %llu: payload of %u bytes for %llu, codec %u",
+                         (unsigned long long)pages->number, payload,
+                         (unsigned long long)plain, (unsigned)pages->codec);
+    }
+    return 0;
+}
+
+static int chunk_decode(const uint8_t *in, uint64_t number, DwcpChunk *out,
+                        DwcpError *err)
+{
+    out->block = dwcp_get_le32(in);
+    out->chunk = dwcp_get_le32(in + 4);
+    out->round = dwcp_get_le32(in + 8);
+    out->present = dwcp_get_le64(in + 16);
+    out->zero = dwcp_get_le64(in + 24);
+    if (dwcp_get_le32(in + 12) != 0) {
+        return dwcp_fail(err, -EPROTO, "chunk %llu: reserved bytes are set",
+                         (unsigned long long)number);
+    }
+    if (!out->present || (out->zero & ~out->present)) {
+        return dwcp_fail(err, -EPROTO, "chunk %llu: page masks %016llx %016llx",
+                         (unsigned long long)number,
+                         (unsigned long long)out->present,
+                         (unsigned long long)out->zero);
+    }
+    return 0;
 }
 
 int dwcp_pages_decode(const uint8_t *in, uint32_t length, uint32_t page_size,
                       DwcpPages *out, DwcpError *err)
 {
-    DwcpPages pages = {
-        .number = dwcp_get_le64(in),
-        .round = dwcp_get_le32(in + 8),
-        .block = dwcp_get_le32(in + 12),
-        .chunk = dwcp_get_le32(in + 16),
-        .codec = (DwcpCodec)in[20],
-        .present = dwcp_get_le64(in + 32),
-        .zero = dwcp_get_le64(in + 40),
-    };
+    uint32_t head;
     unsigned i;
 
     assert(length >= DWCP_PAGES_HEADER);
-    if (pages.number == 0 || pages.number > DWCP_FRAMES_MAX) {
-        return dwcp_fail(err, -EPROTO, "frame number %llu is not 1 to %u",
-                         (unsigned long long)pages.number, DWCP_FRAMES_MAX);
-    }
-    for (i = 21; i < 32; i++) {
+    out->number = dwcp_get_le64(in);
+    out->count = dwcp_get_le16(in + 8);
+    out->codec = (DwcpCodec)in[10];
+    for (i = 11; i < DWCP_PAGES_HEADER; i++) {
         if (in[i]) {
             return dwcp_fail(err, -EPROTO, "frame %llu: reserved byte %u set",
-                             (unsigned long long)pages.number, i);
+                             (unsigned long long)out->number, i);
         }
     }
-    if (!pages.present || (pages.zero & ~pages.present)) {
-        return dwcp_fail(err, -EPROTO,
-                         "frame %llu: page masks %016llx %016llx",
-                         (unsigned long long)pages.number,
-                         (unsigned long long)pages.present,
-                         (unsigned long long)pages.zero);
+    if (out->number == 0 || out->count == 0 ||
+        out->count > DWCP_FRAME_CHUNKS_MAX ||
+        out->number > DWCP_NUMBERS_MAX - out->count) {
+        return dwcp_fail(err, -EPROTO, "frame %llu: %u chunks",
+                         (unsigned long long)out->number, out->count);
     }
-    if (payload_check(&pages, length - DWCP_PAGES_HEADER, page_size, err)) {
-        return -EPROTO;
+    head = dwcp_pages_head_bytes(out->count);
+    if (length < head) {
+        return dwcp_fail(err, -EPROTO, "frame %llu: %u bytes for %u chunks",
+                         (unsigned long long)out->number, length, out->count);
     }
-    *out = pages;
-    return 0;
+    for (i = 0; i < out->count; i++) {
+        if (chunk_decode(in + dwcp_pages_head_bytes(i), out->number + i,
+                         &out->chunks[i], err) < 0) {
+            return -EPROTO;
+        }
+    }
+    return payload_check(out, length - head, page_size, err);
 }

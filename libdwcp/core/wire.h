@@ -58,35 +58,60 @@ typedef enum DwcpCodec {
 } DwcpCodec;
 
 /*
- * DwcpPages: the head of a PAGES body, one chunk's description
+ * DwcpChunk: some pages of one chunk, as described by a frame
  *
- * @number: hand-over number, from 1, dense over the session
- * @round: dirty log readings before the hand-over, for statistics
  * @block: index of the RAM block
  * @chunk: index of the 64-page chunk in the block
+ * @round: dirty log readings before the hand-over, for statistics
  * @present: bit i = page i of the chunk is described here
  * @zero: subset of @present, pages of zeros; the others stand in the payload
- *        in ascending order
+ */
+typedef struct DwcpChunk {
+    uint32_t block;
+    uint32_t chunk;
+    uint32_t round;
+    uint64_t present;
+    uint64_t zero;
+} DwcpChunk;
+
+/*
+ * DwcpPages: the head of a PAGES body
+ *
+ * @number: hand-over number of the first chunk, from 1; the others follow, so
+ *          that numbers are dense over the session
+ * @count: of chunks; 1 to DWCP_FRAME_CHUNKS_MAX
  */
 typedef struct DwcpPages {
     uint64_t number;
-    uint32_t round;
-    uint32_t block;
-    uint32_t chunk;
-    uint64_t present;
-    uint64_t zero;
     DwcpCodec codec;
+    unsigned count;
+    DwcpChunk chunks[DWCP_FRAME_CHUNKS_MAX];
 } DwcpPages;
 
-#define DWCP_PAGES_HEADER 48u
+#define DWCP_PAGES_HEADER 32u
+#define DWCP_PAGES_CHUNK 32u
 
-/* dwcp_pages_encode: write the 48 bytes that precede the payload */
+/* dwcp_pages_head_bytes: header and descriptors of @count chunks */
+static inline uint32_t dwcp_pages_head_bytes(unsigned count)
+{
+    return DWCP_PAGES_HEADER + DWCP_PAGES_CHUNK * count;
+}
+
+/* dwcp_plain_bytes_max: pages that are not zero, in one frame */
+static inline uint32_t dwcp_plain_bytes_max(uint32_t page_size)
+{
+    uint32_t chunk = DWCP_CHUNK_PAGES * page_size;
+
+    return chunk > DWCP_FRAME_PLAIN_MAX ? chunk : DWCP_FRAME_PLAIN_MAX;
+}
+
+/* dwcp_pages_encode: write the dwcp_pages_head_bytes() before the payload */
 void dwcp_pages_encode(uint8_t *out, const DwcpPages *pages);
 
 /*
  * dwcp_pages_decode: read and check the head of a PAGES body
  *
- * @length: of the whole body; at least DWCP_PAGES_HEADER bytes stand at @in
+ * @length: of the whole body, all of which stands at @in
  *
  * Everything that can be judged without the RAM blocks is: whether block and
  * chunk exist is the caller's to check.
@@ -96,10 +121,10 @@ void dwcp_pages_encode(uint8_t *out, const DwcpPages *pages);
 int dwcp_pages_decode(const uint8_t *in, uint32_t length, uint32_t page_size,
                       DwcpPages *out, DwcpError *err) DWCP_CHECKED;
 
-/* dwcp_pages_count: pages that the payload holds */
-static inline unsigned dwcp_pages_count(const DwcpPages *pages)
-{
-    return (unsigned)__builtin_popcountll(pages->present & ~pages->zero);
-}
+/* dwcp_pages_plain: pages that the payload holds */
+unsigned dwcp_pages_plain(const DwcpPages *pages);
+
+/* dwcp_pages_present: pages that the frame describes, zero ones included */
+unsigned dwcp_pages_present(const DwcpPages *pages);
 
 #endif

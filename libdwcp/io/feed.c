@@ -18,7 +18,8 @@
 
 int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
                    uint32_t queue_bytes_max, uint32_t queue_ms_max,
-                   unsigned frames_max, DwcpError *err)
+                   unsigned frames_max, unsigned streams_wanted,
+                   DwcpError *err)
 {
     memset(feed, 0, sizeof(*feed));
     feed->source = source;
@@ -26,8 +27,8 @@ int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
     feed->queue_bytes_max = queue_bytes_max;
     feed->queue_ms_max = queue_ms_max;
     feed->frames_max = frames_max;
+    feed->streams_wanted = streams_wanted;
     feed->ready_end = &feed->ready;
-    feed->next_number = 1;
     feed->rate_ns = dwcp_now_ns();
     dwcp_seqset_init(&feed->acked);
     pthread_mutex_init(&feed->lock, NULL);
@@ -106,7 +107,7 @@ int dwcp_feed_flush(DwcpFeed *feed)
     }
     feed->open.round = feed->round;
     pthread_mutex_lock(&feed->lock);
-    if (feed->ring_in >= DWCP_FRAMES_MAX) {
+    if (feed->ring_in >= DWCP_NUMBERS_MAX) {
         rc = -ENOBUFS;
     } else if (feed->ring_in - feed->ring_out == feed->ring_size) {
         rc = ring_grow_locked(feed);
@@ -239,28 +240,65 @@ static bool may_encode_locked(const DwcpFeed *feed)
 {
     return feed->ring_out != feed->ring_in &&
            feed->ready_bytes < ready_limit_locked(feed) &&
-           feed->next_number - feed->acked.below < DWCP_FRAMES_AHEAD_MAX &&
+           feed->ring_out + DWCP_FRAME_CHUNKS_MAX - feed->acked.below <
+               DWCP_NUMBERS_AHEAD_MAX &&
            (feed->spare || feed->frames < feed->frames_max);
 }
 
-int dwcp_feed_take_chunk(DwcpFeed *feed, DwcpChunk *chunk, DwcpFrame **frame)
+/* Moves chunks from the ring to @pages; the number follows the position. */
+static void take_chunks_locked(DwcpFeed *feed, DwcpPages *pages)
 {
-    size_t size = dwcp_frame_bytes_max(feed->session->page_size);
+    uint64_t share = (feed->ring_in - feed->ring_out) / feed->streams_wanted;
+    unsigned room = dwcp_plain_bytes_max(feed->session->page_size) /
+                    feed->session->page_size;
+    const DwcpChunk *chunk;
+
+    pages->number = feed->ring_out + 1;
+    pages->count = 0;
+    do {
+        chunk = &feed->ring[feed->ring_out & (feed->ring_size - 1)];
+        if (room < (unsigned)__builtin_popcountll(chunk->present)) {
+            break;
+        }
+        room -= (unsigned)__builtin_popcountll(chunk->present);
+        pages->chunks[pages->count++] = *chunk;
+        feed->ring_out++;
+    } while (pages->count < share && pages->count < DWCP_FRAME_CHUNKS_MAX &&
+             feed->ring_out != feed->ring_in);
+}
+
+/* Returns: a frame that the pool had room for, or NULL: out of memory. */
+static DwcpFrame *frame_new(DwcpFeed *feed)
+{
+    size_t size = sizeof(DwcpFrame) +
+                  dwcp_frame_bytes_max(feed->session->page_size);
+    DwcpFrame *frame = malloc(size);
+    DwcpError err;
+
+    if (!frame) {
+        (void)dwcp_fail(&err, -ENOMEM, "no memory for a frame");
+        dwcp_session_fail(feed->session, &err, true);
+        return NULL;
+    }
+    atomic_fetch_add(&feed->session->memory_bytes, size);
+    return frame;
+}
+
+int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame)
+{
+    DwcpSession *session = feed->session;
     DwcpFrame *taken;
-    uint64_t number;
 
     pthread_mutex_lock(&feed->lock);
-    while (!atomic_load(&feed->session->dead) &&
-           !atomic_load(&feed->session->closing) && !may_encode_locked(feed)) {
+    while (!atomic_load(&session->dead) && !atomic_load(&session->closing) &&
+           !may_encode_locked(feed)) {
         pthread_cond_wait(&feed->work, &feed->lock);
     }
-    if (atomic_load(&feed->session->dead) ||
-        atomic_load(&feed->session->closing)) {
+    if (atomic_load(&session->dead) || atomic_load(&session->closing)) {
         pthread_mutex_unlock(&feed->lock);
         return -ECANCELED;
     }
-    *chunk = feed->ring[feed->ring_out++ & (feed->ring_size - 1)];
-    number = feed->next_number++;
+    take_chunks_locked(feed, pages);
     taken = feed->spare;
     if (taken) {
         feed->spare = taken->next;
@@ -273,34 +311,27 @@ int dwcp_feed_take_chunk(DwcpFeed *feed, DwcpChunk *chunk, DwcpFrame **frame)
     pthread_cond_broadcast(&feed->drain);
     pthread_mutex_unlock(&feed->lock);
     if (!taken) {
-        taken = malloc(sizeof(*taken) + size);
-        if (!taken) {
-            DwcpError err;
-
-            (void)dwcp_fail(&err, -ENOMEM, "no memory for a frame");
-            dwcp_session_fail(feed->session, &err, true);
-            return -ECANCELED;
-        }
-        atomic_fetch_add(&feed->session->memory_bytes, sizeof(*taken) + size);
+        taken = frame_new(feed);
     }
-    taken->number = number;
     *frame = taken;
-    return 0;
+    return taken ? 0 : -ECANCELED;
 }
 
 void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages)
 {
     DwcpStream *idle = NULL;
-    unsigned zero = (unsigned)__builtin_popcountll(pages->zero);
+    unsigned plain = dwcp_pages_plain(pages);
 
-    frame->pages = (uint32_t)__builtin_popcountll(pages->present);
+    frame->number = pages->number;
+    frame->count = pages->count;
+    frame->pages = dwcp_pages_present(pages);
     frame->next = NULL;
     pthread_mutex_lock(&feed->lock);
-    feed->zero_pages += zero;
+    feed->zero_pages += frame->pages - plain;
     if (pages->codec == DWCP_CODEC_ZSTD) {
-        feed->zstd_pages += frame->pages - zero;
+        feed->zstd_pages += plain;
     } else {
-        feed->raw_pages += frame->pages - zero;
+        feed->raw_pages += plain;
     }
     *feed->ready_end = frame;
     feed->ready_end = &frame->next;
@@ -376,7 +407,7 @@ void dwcp_feed_sent(DwcpStream *stream, DwcpFrame *frame)
     uint64_t now_ns = dwcp_now_ns();
 
     stream->unacked[stream->sent_frames++ % DWCP_STREAM_UNACKED_MAX] =
-        (struct DwcpUnacked){ frame->number, frame->pages };
+        (struct DwcpUnacked){ frame->number, frame->count, frame->pages };
     pthread_mutex_lock(&feed->lock);
     measure_locked(feed, frame->length, now_ns);
     frame->next = feed->spare;
@@ -389,6 +420,7 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
 {
     DwcpFeed *feed = stream->role;
     struct DwcpUnacked *unacked;
+    unsigned i;
     int rc = 0;
 
     if (count < stream->acked_frames || count > stream->sent_frames) {
@@ -403,7 +435,9 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
     for (; stream->acked_frames < count && rc >= 0; stream->acked_frames++) {
         unacked = &stream->unacked[stream->acked_frames %
                                    DWCP_STREAM_UNACKED_MAX];
-        rc = dwcp_seqset_add(&feed->acked, unacked->number);
+        for (i = 0; i < unacked->count && rc >= 0; i++) {
+            rc = dwcp_seqset_add(&feed->acked, unacked->number + i);
+        }
         atomic_fetch_add(&feed->acked_pages, unacked->pages);
     }
     pthread_cond_broadcast(&feed->drain);

@@ -5,7 +5,7 @@
  *          ->  ready frames  ->  streams pull, send  ->  acknowledged
  *
  * Runs are merged into the chunk that the migration thread is walking through
- * and get their hand-over number when it leaves it; a waiting chunk is 24
+ * and get their hand-over number when it leaves it; a waiting chunk is 32
  * bytes, so the whole guest can be absorbed at completion.  Workers stop when
  * the ready frames reach a limit in bytes or in milliseconds of the measured
  * rate: what is encoded is a copy that ages.  Whatever is handed over and not
@@ -29,20 +29,13 @@
 #include "core/seqset.h"
 #include "io/stream.h"
 
-/* A chunk that waits to be encoded. */
-typedef struct DwcpChunk {
-    uint64_t present;
-    uint32_t block;
-    uint32_t chunk;
-    uint32_t round;
-} DwcpChunk;
-
 typedef struct DwcpFeed {
     /* set at init, read-only */
     DwcpSource *source;
     DwcpSession *session;
     uint32_t queue_bytes_max, queue_ms_max;
     unsigned frames_max; /* of the pool */
+    unsigned streams_wanted;
 
     /* migration thread only */
     DwcpChunk open; /* present 0 = none */
@@ -54,7 +47,6 @@ typedef struct DwcpFeed {
     /* guarded by lock */
     DwcpChunk *ring; /* a power of two of entries */
     uint64_t ring_size, ring_in, ring_out; /* counts; ring_out <= ring_in */
-    uint64_t next_number;                  /* of the chunk at ring_out */
     DwcpFrame *ready, **ready_end;
     uint64_t ready_bytes;
     DwcpFrame *spare; /* the pool */
@@ -76,7 +68,8 @@ typedef struct DwcpFeed {
 /* dwcp_feed_init: Returns: 0, -ENOMEM */
 int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
                    uint32_t queue_bytes_max, uint32_t queue_ms_max,
-                   unsigned frames_max, DwcpError *err) DWCP_CHECKED;
+                   unsigned frames_max, unsigned streams_wanted,
+                   DwcpError *err) DWCP_CHECKED;
 void dwcp_feed_clear(DwcpFeed *feed);
 
 /* migration thread; see dwcp_source_put, _flush, _round
@@ -94,13 +87,18 @@ int dwcp_feed_wait(DwcpFeed *feed, unsigned timeout_ms) DWCP_CHECKED;
 uint64_t dwcp_feed_last_number(DwcpFeed *feed);
 
 /*
- * dwcp_feed_take_chunk: wait for a chunk and a frame to encode it into
+ * dwcp_feed_take: wait for chunks and a frame to encode them into
+ *
+ * As many chunks as fit a frame, but not more than one stream's share of
+ * what waits: the end of a round is spread over all streams.
+ *
+ * @pages: number, count and chunks are filled in
  *
  * Returns: 0; -ECANCELED the session is over.
  * Threads: workers.
  */
-int dwcp_feed_take_chunk(DwcpFeed *feed, DwcpChunk *chunk,
-                         DwcpFrame **frame) DWCP_CHECKED;
+int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages,
+                   DwcpFrame **frame) DWCP_CHECKED;
 
 /* dwcp_feed_ready: a worker's frame is encoded; takes the frame */
 void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages);

@@ -61,50 +61,55 @@ int dwcp_guestram_add(DwcpGuestRam *ram, void *host, uint64_t length,
     return (int)ram->blocks_count++;
 }
 
-int dwcp_guestram_check(const DwcpGuestRam *ram, const DwcpPages *pages,
-                        DwcpError *err)
+static int chunk_check(const DwcpGuestRam *ram, const DwcpChunk *chunk,
+                       uint64_t number, DwcpError *err)
 {
-    uint64_t first = (uint64_t)pages->chunk * DWCP_CHUNK_PAGES;
-    uint64_t last =
-        first + 63u - (unsigned)__builtin_clzll(pages->present);
+    uint64_t last = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES + 63u -
+                    (unsigned)__builtin_clzll(chunk->present);
 
-    if (pages->block >= ram->blocks_count) {
-        return dwcp_fail(err, -EPROTO, "frame %llu: block %u of %u",
-                         (unsigned long long)pages->number, pages->block,
+    if (chunk->block >= ram->blocks_count) {
+        return dwcp_fail(err, -EPROTO, "chunk %llu: block %u of %u",
+                         (unsigned long long)number, chunk->block,
                          ram->blocks_count);
     }
-    if (last >= ram->blocks[pages->block].pages) {
+    if (last >= ram->blocks[chunk->block].pages) {
         return dwcp_fail(err, -EPROTO,
-                         "frame %llu: page %llu of block %u, which has %llu",
-                         (unsigned long long)pages->number,
-                         (unsigned long long)last, pages->block,
-                         (unsigned long long)ram->blocks[pages->block].pages);
+                         "chunk %llu: page %llu of block %u, which has %llu",
+                         (unsigned long long)number, (unsigned long long)last,
+                         chunk->block,
+                         (unsigned long long)ram->blocks[chunk->block].pages);
     }
     return 0;
 }
 
-static pthread_mutex_t *lock_of(DwcpGuestRam *ram, const DwcpPages *pages)
+int dwcp_guestram_check(const DwcpGuestRam *ram, const DwcpPages *pages,
+                        DwcpError *err)
 {
-    return &ram->locks[(pages->chunk + pages->block * 31u) % DWCP_CHUNK_LOCKS];
+    unsigned i;
+
+    for (i = 0; i < pages->count; i++) {
+        if (chunk_check(ram, &pages->chunks[i], pages->number + i, err) < 0) {
+            return -EPROTO;
+        }
+    }
+    return 0;
 }
 
-void dwcp_guestram_apply(DwcpGuestRam *ram, const DwcpPages *pages,
-                         const uint8_t *plain)
+/* Returns: @plain behind the pages that the chunk took or dropped. */
+static const uint8_t *chunk_apply(DwcpGuestRam *ram, const DwcpChunk *chunk,
+                                  uint32_t number, const uint8_t *plain)
 {
-    const DwcpRamBlock *block = &ram->blocks[pages->block];
+    const DwcpRamBlock *block = &ram->blocks[chunk->block];
     const uint32_t size = ram->page_size;
-    const uint32_t number = (uint32_t)pages->number;
-    pthread_mutex_t *lock = lock_of(ram, pages);
     uint64_t left, page;
     uint8_t *host;
     bool zero;
 
-    pthread_mutex_lock(lock);
-    for (left = pages->present; left; left &= left - 1) {
-        page = (uint64_t)pages->chunk * DWCP_CHUNK_PAGES +
+    for (left = chunk->present; left; left &= left - 1) {
+        page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
                (unsigned)__builtin_ctzll(left);
         host = block->host + page * size;
-        zero = pages->zero & left & -left;
+        zero = chunk->zero & left & -left;
         if (block->applied[page] < number) {
             block->applied[page] = number;
             if (!zero) {
@@ -117,10 +122,26 @@ void dwcp_guestram_apply(DwcpGuestRam *ram, const DwcpPages *pages,
         }
         plain += zero ? 0 : size;
     }
-    pthread_mutex_unlock(lock);
-    atomic_fetch_add(&ram->zero_pages,
-                     (unsigned)__builtin_popcountll(pages->zero));
+    return plain;
+}
+
+void dwcp_guestram_apply(DwcpGuestRam *ram, const DwcpPages *pages,
+                         const uint8_t *plain)
+{
+    unsigned full = dwcp_pages_plain(pages), i;
+    const DwcpChunk *chunk;
+    pthread_mutex_t *lock;
+
+    for (i = 0; i < pages->count; i++) {
+        chunk = &pages->chunks[i];
+        lock = &ram->locks[(chunk->chunk + chunk->block * 31u) %
+                           DWCP_CHUNK_LOCKS];
+        pthread_mutex_lock(lock);
+        plain = chunk_apply(ram, chunk, (uint32_t)(pages->number + i), plain);
+        pthread_mutex_unlock(lock);
+    }
+    atomic_fetch_add(&ram->zero_pages, dwcp_pages_present(pages) - full);
     atomic_fetch_add(pages->codec == DWCP_CODEC_ZSTD ? &ram->zstd_pages
                                                      : &ram->raw_pages,
-                     dwcp_pages_count(pages));
+                     full);
 }

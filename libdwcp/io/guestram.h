@@ -1,8 +1,8 @@
 /*
  * The target's guest RAM: the newest description of each page wins
  *
- * Per page the number of the last frame that described it; frames that come
- * late are dropped page by page.  A hashed set of locks keeps two frames of
+ * Per page the number of the last hand-over that described it; what comes late
+ * is dropped page by page.  A hashed set of locks keeps two descriptions of
  * one chunk apart.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -21,7 +21,7 @@
 typedef struct DwcpRamBlock {
     uint8_t *host;
     uint64_t pages;
-    uint32_t *applied; /* per page: number of the last frame, 0 = never */
+    uint32_t *applied; /* per page: last number, 0 = never */
 } DwcpRamBlock;
 
 typedef struct DwcpGuestRam {
@@ -44,7 +44,7 @@ void dwcp_guestram_clear(DwcpGuestRam *ram);
 int dwcp_guestram_add(DwcpGuestRam *ram, void *host, uint64_t length,
                       uint64_t *bytes, DwcpError *err) DWCP_CHECKED;
 
-/* dwcp_guestram_check: do block, chunk and pages exist?
+/* dwcp_guestram_check: do the frame's blocks, chunks and pages exist?
  * Returns: 0, -EPROTO */
 int dwcp_guestram_check(const DwcpGuestRam *ram, const DwcpPages *pages,
                         DwcpError *err) DWCP_CHECKED;

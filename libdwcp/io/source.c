@@ -25,7 +25,7 @@
 
 #define WORKERS_DEFAULT_MAX 8u
 /* Frames of the pool beyond those that streams and workers hold. */
-#define FRAMES_QUEUED 64u
+#define FRAMES_QUEUED 16u
 
 typedef struct SourceBlock {
     const uint8_t *host;
@@ -133,9 +133,9 @@ static int feed_setup(DwcpSource *source, const DwcpSourceOptions *options,
                                         : DWCP_QUEUE_MS_DEFAULT;
 
     return dwcp_feed_init(&source->feed, source, &source->session, bytes, ms,
-                          2 * source->streams_wanted +
-                              2 * source->workers_wanted + FRAMES_QUEUED,
-                          err);
+                          source->streams_wanted + source->workers_wanted +
+                              FRAMES_QUEUED,
+                          source->streams_wanted, err);
 }
 
 int dwcp_source_new(const DwcpSourceOptions *options, DwcpSource **out,
@@ -302,13 +302,26 @@ static const DwcpStreamOps source_ops = {
 
 /* ------------------------------------------------------------ threads -- */
 
+static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
+                   DwcpFrame *frame)
+{
+    const size_t chunk_bytes =
+        (size_t)DWCP_CHUNK_PAGES * source->session.page_size;
+    const uint8_t *hosts[DWCP_FRAME_CHUNKS_MAX];
+    unsigned i;
+
+    for (i = 0; i < pages->count; i++) {
+        hosts[i] = source->blocks[pages->chunks[i].block].host +
+                   pages->chunks[i].chunk * chunk_bytes;
+    }
+    frame->length = dwcp_encode_frame(encoder, hosts, pages, frame->bytes);
+}
+
 static void *worker_run(void *opaque)
 {
     DwcpSource *source = opaque;
-    uint32_t page_size = source->session.page_size;
-    DwcpEncoder *encoder = dwcp_encoder_new(page_size, source->level);
-    const SourceBlock *block;
-    DwcpChunk chunk;
+    DwcpEncoder *encoder =
+        dwcp_encoder_new(source->session.page_size, source->level);
     DwcpFrame *frame;
     DwcpPages pages;
     DwcpError err;
@@ -320,19 +333,8 @@ static void *worker_run(void *opaque)
     }
     atomic_fetch_add(&source->session.memory_bytes,
                      dwcp_encoder_bytes(encoder));
-    while (dwcp_feed_take_chunk(&source->feed, &chunk, &frame) == 0) {
-        block = &source->blocks[chunk.block];
-        pages = (DwcpPages){
-            .number = frame->number,
-            .round = chunk.round,
-            .block = chunk.block,
-            .chunk = chunk.chunk,
-            .present = chunk.present,
-        };
-        frame->length = dwcp_encode_chunk(
-            encoder,
-            block->host + (size_t)chunk.chunk * DWCP_CHUNK_PAGES * page_size,
-            &pages, frame->bytes);
+    while (dwcp_feed_take(&source->feed, &pages, &frame) == 0) {
+        encode(source, encoder, &pages, frame);
         dwcp_feed_ready(&source->feed, frame, &pages);
     }
     dwcp_encoder_free(encoder);

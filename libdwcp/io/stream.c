@@ -27,6 +27,10 @@
 #define TURN_FRAMES 8
 #define TURN_READS 4
 
+/* Bytes that are read beyond the record that is being read: what has to be
+ * moved to the front of the buffer later. */
+#define READ_AHEAD (64u << 10)
+
 /* How long a stream that ends waits for stream 0 to tell why. */
 #define REASON_MS 500u
 /* How long ABORT, or the last channel bytes, may take to leave. */
@@ -45,10 +49,10 @@ DwcpStream *dwcp_stream_new(DwcpSession *session, const DwcpStreamOps *ops,
     stream->role = role;
     stream->fd = -1;
     pthread_mutex_init(&stream->out_lock, NULL);
-    /* Two of the largest records: a whole one always fits behind a rest. */
-    stream->in_size = 2 * dwcp_frame_bytes_max(session->page_size);
+    stream->in_size = dwcp_frame_bytes_max(session->page_size) + READ_AHEAD;
     if (session->role == DWCP_ROLE_SOURCE) {
-        stream->in_size = 2 * (DWCP_CONTROL_BODY_MAX + DWCP_RECORD_HEADER);
+        stream->in_size =
+            DWCP_CONTROL_BODY_MAX + DWCP_RECORD_HEADER + READ_AHEAD;
         stream->unacked =
             calloc(DWCP_STREAM_UNACKED_MAX, sizeof(*stream->unacked));
     }
@@ -317,6 +321,7 @@ static int input_parse(DwcpStream *stream, DwcpError *err)
     size_t have;
     int rc;
 
+    stream->in_missing = 0;
     while (!stream->in_held) {
         at = stream->in + stream->in_at;
         have = stream->in_end - stream->in_at;
@@ -327,11 +332,13 @@ static int input_parse(DwcpStream *stream, DwcpError *err)
         if (rc < 0) {
             return rc;
         }
-        if (DWCP_RECORD_HEADER + record.length > stream->in_size / 2) {
+        if (DWCP_RECORD_HEADER + record.length >
+            stream->in_size - READ_AHEAD) {
             return dwcp_fail(err, -EPROTO, "record type %u is not for us",
                              (unsigned)record.type);
         }
         if (have < DWCP_RECORD_HEADER + record.length) {
+            stream->in_missing = DWCP_RECORD_HEADER + record.length - have;
             break;
         }
         rc = record_dispatch(stream, &record, at + DWCP_RECORD_HEADER, err);
@@ -344,9 +351,8 @@ static int input_parse(DwcpStream *stream, DwcpError *err)
         }
         stream->in_at += DWCP_RECORD_HEADER + record.length;
     }
-    if (stream->in_at == stream->in_end) {
-        stream->in_at = stream->in_end = 0;
-    } else if (stream->in_at > stream->in_size / 2) {
+    /* At most READ_AHEAD bytes, unless a record is held. */
+    if (stream->in_at) {
         stream->in_end -= stream->in_at;
         memmove(stream->in, stream->in + stream->in_at, stream->in_end);
         stream->in_at = 0;
@@ -365,7 +371,7 @@ static int input(DwcpStream *stream, DwcpError *err)
                 !dwcp_stream_queue_busy(stream);
          i++) {
         n = recv(stream->fd, stream->in + stream->in_end,
-                 stream->in_size - stream->in_end, MSG_DONTWAIT);
+                 stream->in_missing + READ_AHEAD, MSG_DONTWAIT);
         if (n == 0) {
             return 1;
         }

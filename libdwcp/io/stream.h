@@ -28,7 +28,8 @@ typedef struct DwcpPump DwcpPump;
  */
 typedef struct DwcpFrame {
     struct DwcpFrame *next;
-    uint64_t number;
+    uint64_t number; /* of the first chunk */
+    uint32_t count;  /* of chunks */
     uint32_t pages;  /* described */
     size_t length;   /* of bytes */
     uint8_t bytes[]; /* dwcp_frame_bytes_max() */
@@ -65,6 +66,7 @@ struct DwcpStream {
     /* owner thread only */
     uint8_t *in; /* in_size bytes; [in_at, in_end) is not parsed yet */
     size_t in_size, in_at, in_end;
+    size_t in_missing; /* of the record that is being read; 0 = unknown */
     bool in_held;       /* the first record waits for a wake-up */
     DwcpFrame *frame;   /* being sent */
     size_t frame_at;
@@ -78,7 +80,7 @@ struct DwcpStream {
     /* source: frames sent and not acknowledged, a ring */
     struct DwcpUnacked {
         uint64_t number;
-        uint32_t pages;
+        uint32_t count, pages;
     } *unacked;
     uint64_t sent_frames, acked_frames;
 

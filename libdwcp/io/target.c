@@ -72,7 +72,8 @@ static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
         rc = dwcp_fail(err, -EPROTO, "frame %llu on stream %u while %s",
                        (unsigned long long)pages->number, stream->index,
                        dwcp_phase_name(session->phase));
-    } else if (target->ended && pages->number > target->end_number) {
+    } else if (target->ended &&
+               pages->number + pages->count - 1 > target->end_number) {
         rc = dwcp_fail(err, -EPROTO, "frame %llu after the last, %llu",
                        (unsigned long long)pages->number,
                        (unsigned long long)target->end_number);
@@ -99,14 +100,17 @@ static int apply_leave(DwcpTarget *target, const DwcpPages *pages, int rc,
 {
     DwcpSession *session = &target->session;
     bool complete = false;
+    unsigned i;
 
     pthread_mutex_lock(&session->lock);
     target->applying--;
     pthread_cond_broadcast(&session->changed);
-    if (rc == 0 && dwcp_seqset_add(&target->received, pages->number) < 0) {
-        rc = dwcp_fail(err, -EPROTO, "frame %llu is too far ahead of %llu",
-                       (unsigned long long)pages->number,
-                       (unsigned long long)target->received.below);
+    for (i = 0; rc == 0 && i < pages->count; i++) {
+        if (dwcp_seqset_add(&target->received, pages->number + i) < 0) {
+            rc = dwcp_fail(err, -EPROTO, "frame %llu is too far ahead of %llu",
+                           (unsigned long long)pages->number,
+                           (unsigned long long)target->received.below);
+        }
     }
     if (rc == 0) {
         complete = complete_check_locked(target);
@@ -124,6 +128,7 @@ static int record_pages(DwcpStream *stream, const DwcpRecord *record,
     DwcpTarget *target = stream->role;
     const uint8_t *plain;
     DwcpPages pages;
+    uint32_t head;
     int rc;
 
     rc = dwcp_pages_decode(body, record->length, target->session.page_size,
@@ -134,11 +139,11 @@ static int record_pages(DwcpStream *stream, const DwcpRecord *record,
     if (rc != 0) {
         return rc;
     }
+    head = dwcp_pages_head_bytes(pages.count);
     rc = dwcp_guestram_check(&target->ram, &pages, err);
     if (rc == 0) {
         rc = dwcp_decode_payload(stream->decoder, &pages,
-                                 body + DWCP_PAGES_HEADER,
-                                 record->length - DWCP_PAGES_HEADER, &plain,
+                                 body + head, record->length - head, &plain,
                                  err);
     }
     if (rc == 0) {

@@ -52,7 +52,7 @@ extern "C" {
 #define DWCP_STREAMS_DEFAULT 8
 #define DWCP_WORKERS_MAX 64
 #define DWCP_LEVEL_MAX 19
-#define DWCP_LEVEL_DEFAULT 1
+#define DWCP_LEVEL_DEFAULT 2
 
 /*
  * DwcpError: what went wrong, in the caller's memory
