@@ -22,7 +22,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define MIB (1024u * 1024u)
+#define MIB ((size_t)1024 * 1024)
 
 typedef struct Options {
     const char *netns[WAN_DIRECTIONS];

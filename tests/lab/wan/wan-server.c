@@ -121,7 +121,8 @@ static void accept_client(WanServer *server)
 
 static void serve_client(WanClient *client, Wan *wan)
 {
-    char answer[WAN_ANSWER_BYTES + 1];
+    char answer[WAN_ANSWER_BYTES + 1]; /* with its newline */
+    size_t answer_bytes;
     char *newline;
     ssize_t got = read(client->fd, client->line + client->used,
                        sizeof(client->line) - client->used);
@@ -136,10 +137,11 @@ static void serve_client(WanClient *client, Wan *wan)
 
         *newline = '\0';
         wan_control_run(wan, client->line, answer);
-        (void)strcat(answer, "\n");
+        answer_bytes = strlen(answer);
+        answer[answer_bytes++] = '\n';
         /* A client that does not read its answers is not worth waiting for. */
-        if (send(client->fd, answer, strlen(answer), MSG_NOSIGNAL) !=
-            (ssize_t)strlen(answer)) {
+        if (send(client->fd, answer, answer_bytes, MSG_NOSIGNAL) !=
+            (ssize_t)answer_bytes) {
             drop_client(client);
             return;
         }
