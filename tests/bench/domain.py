@@ -114,8 +114,14 @@ class CpuMeter(threading.Thread):
         return self.last - self.first
 
 
+def log_monitor(host):
+    """Makes libvirtd log what QEMU answers."""
+    host.run(['virt-admin', '-q', 'daemon-log-filters',
+              '2:qemu.qemu_monitor_json 2:qemu.qemu_migration 3:*'])
+
+
 class LogMark:
-    """What libvirtd has logged since the mark was made."""
+    """What libvirtd has logged since the mark was made; see log_monitor()."""
 
     def __init__(self, host):
         self._path = pathlib.Path(host.directory) / 'log/libvirtd.log'
