@@ -12,9 +12,8 @@
 
 struct DwcpEncoder {
     uint32_t page_size;
-    unsigned level;
-    ZSTD_CCtx *zstd; /* NULL at level 0 */
-    uint8_t *copy;   /* dwcp_plain_bytes_max(); NULL at level 0 */
+    ZSTD_CCtx *zstd; /* NULL = without, and so is copy */
+    uint8_t *copy;   /* dwcp_plain_bytes_max() */
 };
 
 struct DwcpDecoder {
@@ -45,7 +44,7 @@ size_t dwcp_frame_bytes_max(uint32_t page_size)
            dwcp_plain_bytes_max(page_size);
 }
 
-DwcpEncoder *dwcp_encoder_new(uint32_t page_size, unsigned level)
+DwcpEncoder *dwcp_encoder_new(uint32_t page_size, bool zstd)
 {
     DwcpEncoder *encoder = calloc(1, sizeof(*encoder));
 
@@ -53,15 +52,12 @@ DwcpEncoder *dwcp_encoder_new(uint32_t page_size, unsigned level)
         return NULL;
     }
     encoder->page_size = page_size;
-    encoder->level = level;
-    if (level == 0) {
+    if (!zstd) {
         return encoder;
     }
     encoder->copy = malloc(dwcp_plain_bytes_max(page_size));
     encoder->zstd = ZSTD_createCCtx();
     if (!encoder->copy || !encoder->zstd ||
-        ZSTD_isError(ZSTD_CCtx_setParameter(
-            encoder->zstd, ZSTD_c_compressionLevel, (int)level)) ||
         ZSTD_isError(ZSTD_CCtx_setParameter(encoder->zstd,
                                             ZSTD_c_contentSizeFlag, 0))) {
         dwcp_encoder_free(encoder);
@@ -111,17 +107,22 @@ static size_t gather(const uint8_t *host, DwcpChunk *chunk, uint32_t page_size,
 }
 
 /* Returns: bytes at @out, or 0 when compression saves nothing. */
-static size_t compress(const DwcpEncoder *encoder, uint8_t *out, size_t length)
+static size_t compress(const DwcpEncoder *encoder, unsigned level,
+                       uint8_t *out, size_t length)
 {
-    /* A destination one byte short makes zstd refuse what saves nothing. */
-    size_t n = ZSTD_compress2(encoder->zstd, out, length - 1, encoder->copy,
-                              length);
+    size_t n;
 
+    if (ZSTD_isError(ZSTD_CCtx_setParameter(
+            encoder->zstd, ZSTD_c_compressionLevel, (int)level))) {
+        return 0;
+    }
+    /* A destination one byte short makes zstd refuse what saves nothing. */
+    n = ZSTD_compress2(encoder->zstd, out, length - 1, encoder->copy, length);
     return ZSTD_isError(n) ? 0 : n;
 }
 
 size_t dwcp_encode_frame(DwcpEncoder *encoder, const uint8_t *const *hosts,
-                         DwcpPages *pages, uint8_t *out)
+                         DwcpPages *pages, unsigned level, uint8_t *out)
 {
     uint32_t head = dwcp_pages_head_bytes(pages->count);
     uint8_t *payload = out + DWCP_RECORD_HEADER + head;
@@ -130,6 +131,7 @@ size_t dwcp_encode_frame(DwcpEncoder *encoder, const uint8_t *const *hosts,
     unsigned i;
 
     assert(pages->count && pages->count <= DWCP_FRAME_CHUNKS_MAX);
+    assert(!level == !encoder->zstd);
     for (i = 0; i < pages->count; i++) {
         assert(length + (size_t)__builtin_popcountll(
                             pages->chunks[i].present) *
@@ -139,7 +141,7 @@ size_t dwcp_encode_frame(DwcpEncoder *encoder, const uint8_t *const *hosts,
                          plain + length);
     }
     if (encoder->zstd && length) {
-        compressed = compress(encoder, payload, length);
+        compressed = compress(encoder, level, payload, length);
         if (!compressed) {
             memcpy(payload, plain, length);
         }

@@ -22,9 +22,9 @@ typedef struct DwcpDecoder DwcpDecoder;
 /*
  * dwcp_encoder_new: Returns: NULL when out of memory
  *
- * @level: 0 = raw, else zstd's
+ * @zstd: false: it will never compress and needs less memory
  */
-DwcpEncoder *dwcp_encoder_new(uint32_t page_size, unsigned level);
+DwcpEncoder *dwcp_encoder_new(uint32_t page_size, bool zstd);
 void dwcp_encoder_free(DwcpEncoder *encoder);
 
 /* dwcp_encoder_bytes: memory that an encoder holds */
@@ -40,12 +40,13 @@ size_t dwcp_frame_bytes_max(uint32_t page_size);
  *         its present mask are read; together at most dwcp_plain_bytes_max()
  * @pages: number, count and chunks are set; codec and each chunk's zero mask
  *         are filled in
+ * @level: zstd's; 0 for an encoder without
  * @out: dwcp_frame_bytes_max() bytes
  *
  * Returns: the record's bytes, its header included.
  */
 size_t dwcp_encode_frame(DwcpEncoder *encoder, const uint8_t *const *hosts,
-                         DwcpPages *pages, uint8_t *out);
+                         DwcpPages *pages, unsigned level, uint8_t *out);
 
 /* dwcp_decoder_new: Returns: NULL when out of memory */
 DwcpDecoder *dwcp_decoder_new(uint32_t page_size);

@@ -36,6 +36,8 @@ typedef struct DwcpFeed {
     uint32_t queue_bytes_max, queue_ms_max;
     unsigned frames_max; /* of the pool */
     unsigned streams_wanted;
+    int level; /* DWCP_LEVEL_AUTO, or fixed; stream 0's handshake may change it
+                * before the first worker starts */
 
     /* migration thread only */
     DwcpChunk open; /* present 0 = none */
@@ -57,6 +59,7 @@ typedef struct DwcpFeed {
     DwcpPacer pacer;
     uint64_t rate_bytes_per_s; /* measured */
     uint64_t rate_ns, rate_bytes;
+    unsigned level_now;
     bool begun; /* BEGIN has come: stream 0 may carry pages */
     uint64_t zero_pages, zstd_pages, raw_pages;
 
@@ -68,7 +71,7 @@ typedef struct DwcpFeed {
 /* dwcp_feed_init: Returns: 0, -ENOMEM */
 int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
                    uint32_t queue_bytes_max, uint32_t queue_ms_max,
-                   unsigned frames_max, unsigned streams_wanted,
+                   unsigned frames_max, unsigned streams_wanted, int level,
                    DwcpError *err) DWCP_CHECKED;
 void dwcp_feed_clear(DwcpFeed *feed);
 
@@ -93,12 +96,14 @@ uint64_t dwcp_feed_last_number(DwcpFeed *feed);
  * what waits: the end of a round is spread over all streams.
  *
  * @pages: number, count and chunks are filled in
+ * @level: to compress with; with DWCP_LEVEL_AUTO the higher one when the link
+ *         is what others wait for: half of what may be ready is
  *
  * Returns: 0; -ECANCELED the session is over.
  * Threads: workers.
  */
-int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages,
-                   DwcpFrame **frame) DWCP_CHECKED;
+int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame,
+                   unsigned *level) DWCP_CHECKED;
 
 /* dwcp_feed_ready: a worker's frame is encoded; takes the frame */
 void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages);

@@ -39,7 +39,7 @@ struct DwcpSource {
     /* set at init, read-only */
     char *host, *port;
     int family;
-    unsigned streams_wanted, workers_wanted, level;
+    unsigned streams_wanted, workers_wanted;
 
     /* set before the first put, then read-only */
     SourceBlock *blocks;
@@ -101,13 +101,12 @@ static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
         options->streams ? options->streams : DWCP_STREAMS_DEFAULT;
     source->workers_wanted =
         options->workers ? options->workers : workers_default();
-    source->level = options->level < 0 ? DWCP_LEVEL_DEFAULT
-                                       : (unsigned)options->level;
     if (range_check("streams", (long)source->streams_wanted, 1,
                     DWCP_STREAMS_MAX, err) < 0 ||
         range_check("workers", (long)source->workers_wanted, 1,
                     DWCP_WORKERS_MAX, err) < 0 ||
-        range_check("level", (long)source->level, 0, DWCP_LEVEL_MAX, err) < 0) {
+        range_check("level", options->level, DWCP_LEVEL_AUTO, DWCP_LEVEL_MAX,
+                    err) < 0) {
         return -EINVAL;
     }
     source->family = options->family;
@@ -135,7 +134,7 @@ static int feed_setup(DwcpSource *source, const DwcpSourceOptions *options,
     return dwcp_feed_init(&source->feed, source, &source->session, bytes, ms,
                           source->streams_wanted + source->workers_wanted +
                               FRAMES_QUEUED,
-                          source->streams_wanted, err);
+                          source->streams_wanted, options->level, err);
 }
 
 int dwcp_source_new(const DwcpSourceOptions *options, DwcpSource **out,
@@ -209,7 +208,7 @@ static int handshake(DwcpSource *source, DwcpStream *stream,
     if (stream->index == 0) {
         memcpy(source->session.id, welcome.session, DWCP_SESSION_BYTES);
         if (!(welcome.features & DWCP_FEATURE_ZSTD)) {
-            source->level = 0;
+            source->feed.level = 0;
         }
     }
     dwcp_confirm_encode(confirm, hello_bytes, welcome_bytes);
@@ -303,7 +302,7 @@ static const DwcpStreamOps source_ops = {
 /* ------------------------------------------------------------ threads -- */
 
 static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
-                   DwcpFrame *frame)
+                   unsigned level, DwcpFrame *frame)
 {
     const size_t chunk_bytes =
         (size_t)DWCP_CHUNK_PAGES * source->session.page_size;
@@ -314,14 +313,16 @@ static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
         hosts[i] = source->blocks[pages->chunks[i].block].host +
                    pages->chunks[i].chunk * chunk_bytes;
     }
-    frame->length = dwcp_encode_frame(encoder, hosts, pages, frame->bytes);
+    frame->length = dwcp_encode_frame(encoder, hosts, pages, level,
+                                      frame->bytes);
 }
 
 static void *worker_run(void *opaque)
 {
     DwcpSource *source = opaque;
     DwcpEncoder *encoder =
-        dwcp_encoder_new(source->session.page_size, source->level);
+        dwcp_encoder_new(source->session.page_size, source->feed.level != 0);
+    unsigned level;
     DwcpFrame *frame;
     DwcpPages pages;
     DwcpError err;
@@ -333,8 +334,8 @@ static void *worker_run(void *opaque)
     }
     atomic_fetch_add(&source->session.memory_bytes,
                      dwcp_encoder_bytes(encoder));
-    while (dwcp_feed_take(&source->feed, &pages, &frame) == 0) {
-        encode(source, encoder, &pages, frame);
+    while (dwcp_feed_take(&source->feed, &pages, &frame, &level) == 0) {
+        encode(source, encoder, &pages, level, frame);
         dwcp_feed_ready(&source->feed, frame, &pages);
     }
     dwcp_encoder_free(encoder);
@@ -676,13 +677,13 @@ void dwcp_source_stats(DwcpSource *source, DwcpStats *stats)
 
     now.streams = dwcp_session_streams(&source->session);
     now.workers = source->workers_wanted;
-    now.level = source->level;
     now.rounds = atomic_load(&source->feed.rounds);
     now.wire_bytes = atomic_load(&source->session.wire_bytes);
     now.memory_bytes = atomic_load(&source->session.memory_bytes);
     now.acked_bytes = dwcp_source_acked_bytes(source);
     now.pending_bytes = dwcp_source_pending_bytes(source);
     pthread_mutex_lock(&source->feed.lock);
+    now.level = source->feed.level_now;
     now.zero_pages = source->feed.zero_pages;
     now.zstd_pages = source->feed.zstd_pages;
     now.raw_pages = source->feed.raw_pages;

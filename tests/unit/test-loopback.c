@@ -338,7 +338,7 @@ static void test_move(gconstpointer opaque)
 int main(int argc, char **argv)
 {
     static const Case cases[] = {
-        { 1, 0 }, { 1, 1 }, { 2, 1 }, { 8, 0 }, { 8, 1 }, { 8, 3 }, { 64, 1 },
+        { 1, 0 }, { 1, 1 }, { 2, 1 }, { 8, 0 }, { 8, 1 }, { 8, 3 }, { 64, 1 }, { 8, DWCP_LEVEL_AUTO },
     };
     char name[64];
     size_t i;

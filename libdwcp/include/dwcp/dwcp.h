@@ -52,7 +52,7 @@ extern "C" {
 #define DWCP_STREAMS_DEFAULT 8
 #define DWCP_WORKERS_MAX 64
 #define DWCP_LEVEL_MAX 19
-#define DWCP_LEVEL_DEFAULT 2
+#define DWCP_LEVEL_AUTO (-1)
 
 /*
  * DwcpError: what went wrong, in the caller's memory
@@ -108,7 +108,7 @@ typedef struct DwcpStats {
     size_t size;
     unsigned streams;      /* connections that stand now */
     unsigned workers;      /* encoder threads (source) */
-    unsigned level;        /* zstd level, 0 = raw (source) */
+    unsigned level;        /* zstd level of late, 0 = raw (source) */
     uint64_t rounds;       /* calls of dwcp_source_round */
     uint64_t zero_pages;   /* pages described as zero */
     uint64_t zstd_pages;   /* pages sent in compressed frames */
@@ -135,7 +135,8 @@ typedef struct DwcpSource DwcpSource;
  * @page_size: bytes, a power of two from 1024 to 65536
  * @streams: 1 to DWCP_STREAMS_MAX
  * @workers: 1 to DWCP_WORKERS_MAX; default: the online processors, at most 8
- * @level: 0 (raw) to DWCP_LEVEL_MAX; negative = DWCP_LEVEL_DEFAULT
+ * @level: zstd level, 0 (raw) to DWCP_LEVEL_MAX; or DWCP_LEVEL_AUTO: frame by
+ *         frame 2 or 3, as the link leaves time for
  * @queue_bytes_max: limit of encoded, unsent bytes; default 32 MiB
  * @queue_ms_max: the same in milliseconds of the measured rate; default 100
  * @silence_ms_max: the session fails when the peer shows no sign of life for
