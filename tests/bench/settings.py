@@ -9,7 +9,7 @@ the best counts, metric by metric:
     multifd-zstd[:CHANNELS[:LEVEL]]   8 and 16 channels, levels 1 and 3
     multifd-zlib[:CHANNELS[:LEVEL]]   8 and 16 channels, level 1
     xbzrle[:CACHE_MIB]           256 MiB of cache
-    dwcp[:STREAMS[:LEVEL]]       8 streams, level 1
+    dwcp[:STREAMS[:LEVEL]]       8 streams, the level of QEMU's choice
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ FAMILIES = {
                                              (16, 3))),
     'multifd-zlib': (('channels', 'level'), ((8, 1), (16, 1))),
     'xbzrle': (('cache_mib',), ((256,),)),
-    'dwcp': (('streams', 'level'), ((8, 1),)),
+    'dwcp': (('streams', 'level'), ((8, None),)),
 }
 
 
@@ -114,7 +114,8 @@ def parse(word, streams=None, level=None):
     found = []
     for choice in defaults:
         values = [*map(int, numbers), *choice[len(numbers):]]
-        setting = Setting(family, tuple(zip(names, values)))
+        setting = Setting(family, tuple(
+            (n, v) for n, v in zip(names, values) if v is not None))
         if setting not in found:
             found.append(setting)
     return found
