@@ -191,7 +191,7 @@ int dwcp_pages_decode(const uint8_t *in, uint32_t length, uint32_t page_size,
     }
     if (out->number == 0 || out->count == 0 ||
         out->count > DWCP_FRAME_CHUNKS_MAX ||
-        out->number > DWCP_NUMBERS_MAX - out->count) {
+        out->number > DWCP_NUMBERS_MAX - (out->count - 1)) {
         return dwcp_fail(err, -EPROTO, "frame %llu: %u chunks",
                          (unsigned long long)out->number, out->count);
     }
