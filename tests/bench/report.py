@@ -97,7 +97,7 @@ def table(result):
     text = rows_text(rows)
     for label, ratios in result['dwcp_to_best'].items():
         for family, values in ratios.items():
-            parts = [f'{METRICS[m][0].rsplit(" ", 1)[0]} {value:.2f}'
+            parts = [f'{m} {value:.2f}'
                      for m, value in values.items() if value is not None]
             if parts:
                 text += f'\n{label} / best of {family}: ' + ', '.join(parts)
