@@ -17,7 +17,7 @@
 #define LEVEL_IDLE_LINK 2u
 #define LEVEL_FULL_LINK 3u
 /* The measured rate is an average over this time. */
-#define RATE_NS 200000000ull
+#define RATE_NS 100000000ull
 
 int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
                    uint32_t queue_bytes_max, uint32_t queue_ms_max,
@@ -234,10 +234,10 @@ static uint64_t ready_limit_locked(const DwcpFeed *feed)
 {
     uint64_t limit = feed->rate_bytes_per_s / 1000 * feed->queue_ms_max;
 
-    if (limit < DWCP_QUEUE_BYTES_MIN) {
-        limit = DWCP_QUEUE_BYTES_MIN;
+    if (!feed->rate_bytes_per_s || limit > feed->queue_bytes_max) {
+        return feed->queue_bytes_max; /* not known yet, or fast */
     }
-    return limit < feed->queue_bytes_max ? limit : feed->queue_bytes_max;
+    return limit < DWCP_QUEUE_BYTES_MIN ? DWCP_QUEUE_BYTES_MIN : limit;
 }
 
 static bool may_encode_locked(const DwcpFeed *feed)
