@@ -72,9 +72,11 @@ static void judge_join_locked(DwcpTarget *target, const DwcpHello *hello,
             break;
         }
     }
+    /* While it waited, the target may have become another session's. */
     if (session->phase == DWCP_PHASE_CONNECTING ||
         session->phase == DWCP_PHASE_SEALED ||
-        session->phase == DWCP_PHASE_FAILED) {
+        session->phase == DWCP_PHASE_FAILED ||
+        sodium_memcmp(hello->session, session->id, DWCP_SESSION_BYTES) != 0) {
         dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SESSION,
                             "the session takes no more streams");
     } else if (hello->stream >= target->streams ||

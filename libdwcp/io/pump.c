@@ -103,7 +103,11 @@ static int user_closed(DwcpPump *pump, DwcpError *err)
             dwcp_session_cancel(session,
                                 "the target closed its migration stream");
         }
-        return 1;
+        /* finish() may have been faster: GO must not be cut off then. */
+        phase = dwcp_session_phase(session);
+        if (phase != DWCP_PHASE_GONE && phase != DWCP_PHASE_SEALED) {
+            return 1;
+        }
     }
     pump->channel.sent_eof = true;
     dwcp_put_le16(channel, 0);

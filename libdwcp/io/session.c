@@ -306,7 +306,8 @@ unsigned dwcp_session_streams(DwcpSession *session)
 
 void dwcp_session_tell_connected(DwcpSession *session)
 {
-    if (session->events.connected && callback_enter(session)) {
+    if (session->events.connected && !atomic_load(&session->dead) &&
+        callback_enter(session)) {
         session->events.connected(session->events.opaque);
         callback_leave(session);
     }

@@ -54,7 +54,8 @@ typedef struct DwcpSession {
     atomic_bool closing; /* _free was called: no callback starts any more */
     /* written by stream threads, read by stream 0's */
     atomic_ullong heard_ns;    /* last sign of life of the peer */
-    atomic_ullong progress_ns; /* last byte sent or frame acknowledged */
+    atomic_ullong progress_ns; /* last byte of a frame sent, frame acknowledged,
+                                * or frame held back by the rate's limit */
     /* counters; written by stream threads */
     atomic_ullong wire_bytes;
     atomic_ullong memory_bytes;

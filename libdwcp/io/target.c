@@ -330,7 +330,7 @@ int dwcp_target_ready(DwcpTarget *target)
 
     rc = dwcp_session_move(&target->session, DWCP_PHASE_READY, "ready", NULL);
     if (rc < 0) {
-        return rc == -EPROTO ? -EINVAL : rc;
+        return dwcp_target_error(target, NULL) ? rc : -EINVAL;
     }
     return queue_first(target, DWCP_RECORD_READY, NULL, 0);
 }
