@@ -12,8 +12,8 @@
 
 struct DwcpEncoder {
     uint32_t page_size;
-    ZSTD_CCtx *zstd; /* NULL = without, and so is copy */
-    uint8_t *copy;   /* dwcp_plain_bytes_max() */
+    ZSTD_CCtx *zstd;
+    uint8_t *copy; /* dwcp_plain_bytes_max() */
 };
 
 struct DwcpDecoder {
@@ -39,12 +39,10 @@ bool dwcp_page_is_zero(const uint8_t *page, uint32_t size)
 
 size_t dwcp_frame_bytes_max(uint32_t page_size)
 {
-    return DWCP_RECORD_HEADER +
-           (size_t)dwcp_pages_head_bytes(DWCP_FRAME_CHUNKS_MAX) +
-           dwcp_plain_bytes_max(page_size);
+    return dwcp_frame_head_bytes_max() + dwcp_plain_bytes_max(page_size);
 }
 
-DwcpEncoder *dwcp_encoder_new(uint32_t page_size, bool zstd)
+DwcpEncoder *dwcp_encoder_new(uint32_t page_size)
 {
     DwcpEncoder *encoder = calloc(1, sizeof(*encoder));
 
@@ -52,9 +50,6 @@ DwcpEncoder *dwcp_encoder_new(uint32_t page_size, bool zstd)
         return NULL;
     }
     encoder->page_size = page_size;
-    if (!zstd) {
-        return encoder;
-    }
     encoder->copy = malloc(dwcp_plain_bytes_max(page_size));
     encoder->zstd = ZSTD_createCCtx();
     if (!encoder->copy || !encoder->zstd ||
@@ -77,14 +72,29 @@ void dwcp_encoder_free(DwcpEncoder *encoder)
 
 size_t dwcp_encoder_bytes(const DwcpEncoder *encoder)
 {
-    return sizeof(*encoder) +
-           (encoder->copy ? dwcp_plain_bytes_max(encoder->page_size) : 0) +
-           (encoder->zstd ? ZSTD_sizeof_CCtx(encoder->zstd) : 0);
+    return sizeof(*encoder) + dwcp_plain_bytes_max(encoder->page_size) +
+           ZSTD_sizeof_CCtx(encoder->zstd);
+}
+
+/* Marks zero pages.  Returns: bit i = page i has to be sent. */
+static uint64_t find_zeros(const uint8_t *host, DwcpChunk *chunk,
+                           uint32_t page_size)
+{
+    uint64_t left;
+
+    chunk->zero = 0;
+    for (left = chunk->present; left; left &= left - 1) {
+        if (dwcp_page_is_zero(host + (size_t)__builtin_ctzll(left) * page_size,
+                              page_size)) {
+            chunk->zero |= left & -left;
+        }
+    }
+    return chunk->present & ~chunk->zero;
 }
 
 /*
- * Sorts a chunk's pages into zero ones, which are only marked, and others,
- * which are copied to @out.  Returns: bytes copied.
+ * Copies the pages that are not zero, right after each was looked at and is in
+ * the cache.  Returns: bytes copied.
  */
 static size_t gather(const uint8_t *host, DwcpChunk *chunk, uint32_t page_size,
                      uint8_t *out)
@@ -126,31 +136,74 @@ size_t dwcp_encode_frame(DwcpEncoder *encoder, const uint8_t *const *hosts,
 {
     uint32_t head = dwcp_pages_head_bytes(pages->count);
     uint8_t *payload = out + DWCP_RECORD_HEADER + head;
-    uint8_t *plain = encoder->copy ? encoder->copy : payload;
     size_t length = 0, compressed = 0;
     unsigned i;
 
     assert(pages->count && pages->count <= DWCP_FRAME_CHUNKS_MAX);
-    assert(!level == !encoder->zstd);
+    assert(level);
     for (i = 0; i < pages->count; i++) {
         assert(length + (size_t)__builtin_popcountll(
                             pages->chunks[i].present) *
                             encoder->page_size <=
                dwcp_plain_bytes_max(encoder->page_size));
         length += gather(hosts[i], &pages->chunks[i], encoder->page_size,
-                         plain + length);
+                         encoder->copy + length);
     }
-    if (encoder->zstd && length) {
+    if (length) {
         compressed = compress(encoder, level, payload, length);
-        if (!compressed) {
-            memcpy(payload, plain, length);
-        }
+    }
+    if (!compressed) {
+        memcpy(payload, encoder->copy, length);
     }
     pages->codec = compressed ? DWCP_CODEC_ZSTD : DWCP_CODEC_RAW;
     length = head + (compressed ? compressed : length);
     dwcp_record_encode(out, DWCP_RECORD_PAGES, (uint32_t)length);
     dwcp_pages_encode(out + DWCP_RECORD_HEADER, pages);
     return DWCP_RECORD_HEADER + length;
+}
+
+/* Adds neighbouring pages as one part. */
+static size_t list_parts(const uint8_t *host, uint64_t left,
+                         uint32_t page_size, struct iovec *guest,
+                         unsigned *count)
+{
+    size_t length = 0;
+    uint8_t *page;
+
+    for (; left; left &= left - 1) {
+        page = (uint8_t *)host + (size_t)__builtin_ctzll(left) * page_size;
+        if (*count && (uint8_t *)guest[*count - 1].iov_base +
+                              guest[*count - 1].iov_len == page) {
+            guest[*count - 1].iov_len += page_size;
+        } else {
+            guest[(*count)++] = (struct iovec){ page, page_size };
+        }
+        length += page_size;
+    }
+    return length;
+}
+
+size_t dwcp_encode_raw(const uint8_t *const *hosts, DwcpPages *pages,
+                       uint32_t page_size, uint8_t *out, struct iovec *guest,
+                       unsigned *guest_count)
+{
+    uint32_t head = dwcp_pages_head_bytes(pages->count);
+    size_t length = 0;
+    unsigned i;
+
+    assert(pages->count && pages->count <= DWCP_FRAME_CHUNKS_MAX);
+    *guest_count = 0;
+    for (i = 0; i < pages->count; i++) {
+        length += list_parts(hosts[i],
+                             find_zeros(hosts[i], &pages->chunks[i],
+                                        page_size),
+                             page_size, guest, guest_count);
+    }
+    assert(length <= dwcp_plain_bytes_max(page_size));
+    pages->codec = DWCP_CODEC_RAW;
+    dwcp_record_encode(out, DWCP_RECORD_PAGES, head + (uint32_t)length);
+    dwcp_pages_encode(out + DWCP_RECORD_HEADER, pages);
+    return DWCP_RECORD_HEADER + head;
 }
 
 DwcpDecoder *dwcp_decoder_new(uint32_t page_size)

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -287,16 +288,27 @@ static unsigned level_locked(const DwcpFeed *feed)
 /* Returns: a frame that the pool had room for, or NULL: out of memory. */
 static DwcpFrame *frame_new(DwcpFeed *feed)
 {
-    size_t size = sizeof(DwcpFrame) +
-                  dwcp_frame_bytes_max(feed->session->page_size);
+    uint32_t page_size = feed->session->page_size;
+    size_t bytes = feed->level ? dwcp_frame_bytes_max(page_size)
+                               : dwcp_frame_head_bytes_max();
+    size_t parts = feed->level ? 0 : dwcp_raw_parts_max(page_size);
+    size_t size = sizeof(DwcpFrame) + bytes + parts * sizeof(struct iovec);
     DwcpFrame *frame = malloc(size);
     DwcpError err;
+
+    _Static_assert(offsetof(DwcpFrame, bytes) % _Alignof(struct iovec) == 0 &&
+                       DWCP_RECORD_HEADER % _Alignof(struct iovec) == 0 &&
+                       DWCP_PAGES_CHUNK % _Alignof(struct iovec) == 0,
+                   "the parts stand aligned behind the head");
 
     if (!frame) {
         (void)dwcp_fail(&err, -ENOMEM, "no memory for a frame");
         dwcp_session_fail(feed->session, &err, true);
         return NULL;
     }
+    frame->guest = parts ? (struct iovec *)(void *)(frame->bytes + bytes)
+                         : NULL;
+    frame->guest_count = 0;
     atomic_fetch_add(&feed->session->memory_bytes, size);
     return frame;
 }

@@ -90,12 +90,38 @@ static unsigned workers_default(void)
                                               : WORKERS_DEFAULT_MAX;
 }
 
+/*
+ * A service name has a letter; all else must be a number that is a port: the
+ * resolver itself takes 65616 for 80.
+ */
+static int port_check(const char *port, DwcpError *err)
+{
+    const char *c;
+    unsigned value = 0;
+
+    for (c = port; *c >= '0' && *c <= '9' && value <= UINT16_MAX; c++) {
+        value = value * 10 + (unsigned)(*c - '0');
+    }
+    if (!*c && value > 0 && value <= UINT16_MAX) {
+        return 0;
+    }
+    for (c = port; *c; c++) {
+        if ((*c | 0x20) >= 'a' && (*c | 0x20) <= 'z') {
+            return 0;
+        }
+    }
+    return dwcp_fail(err, -EINVAL, "port %.32s is not 1 to 65535", port);
+}
+
 static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
                          DwcpError *err)
 {
     if (!options->host || !*options->host || !options->port ||
         !*options->port) {
         return dwcp_fail(err, -EINVAL, "host or port is empty");
+    }
+    if (port_check(options->port, err) < 0) {
+        return -EINVAL;
     }
     source->streams_wanted =
         options->streams ? options->streams : DWCP_STREAMS_DEFAULT;
@@ -301,11 +327,12 @@ static const DwcpStreamOps source_ops = {
 
 /* ------------------------------------------------------------ threads -- */
 
+/* @encoder: NULL at level 0 */
 static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
                    unsigned level, DwcpFrame *frame)
 {
-    const size_t chunk_bytes =
-        (size_t)DWCP_CHUNK_PAGES * source->session.page_size;
+    const uint32_t page_size = source->session.page_size;
+    const size_t chunk_bytes = (size_t)DWCP_CHUNK_PAGES * page_size;
     const uint8_t *hosts[DWCP_FRAME_CHUNKS_MAX];
     unsigned i;
 
@@ -313,27 +340,37 @@ static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
         hosts[i] = source->blocks[pages->chunks[i].block].host +
                    pages->chunks[i].chunk * chunk_bytes;
     }
-    frame->length = dwcp_encode_frame(encoder, hosts, pages, level,
-                                      frame->bytes);
+    if (encoder) {
+        frame->length = dwcp_encode_frame(encoder, hosts, pages, level,
+                                          frame->bytes);
+        frame->head = frame->length;
+    } else {
+        frame->head = dwcp_encode_raw(hosts, pages, page_size, frame->bytes,
+                                      frame->guest, &frame->guest_count);
+        frame->length =
+            frame->head + (size_t)dwcp_pages_plain(pages) * page_size;
+    }
 }
 
 static void *worker_run(void *opaque)
 {
     DwcpSource *source = opaque;
-    DwcpEncoder *encoder =
-        dwcp_encoder_new(source->session.page_size, source->feed.level != 0);
+    DwcpEncoder *encoder = NULL;
     unsigned level;
     DwcpFrame *frame;
     DwcpPages pages;
     DwcpError err;
 
-    if (!encoder) {
-        (void)dwcp_fail(&err, -ENOMEM, "no memory for an encoder");
-        dwcp_session_fail(&source->session, &err, true);
-        return NULL;
+    if (source->feed.level) {
+        encoder = dwcp_encoder_new(source->session.page_size);
+        if (!encoder) {
+            (void)dwcp_fail(&err, -ENOMEM, "no memory for an encoder");
+            dwcp_session_fail(&source->session, &err, true);
+            return NULL;
+        }
+        atomic_fetch_add(&source->session.memory_bytes,
+                         dwcp_encoder_bytes(encoder));
     }
-    atomic_fetch_add(&source->session.memory_bytes,
-                     dwcp_encoder_bytes(encoder));
     while (dwcp_feed_take(&source->feed, &pages, &frame, &level) == 0) {
         encode(source, encoder, &pages, level, frame);
         dwcp_feed_ready(&source->feed, frame, &pages);
@@ -641,7 +678,12 @@ int dwcp_source_finish(DwcpSource *source, DwcpError *err)
         }
         return rc;
     }
-    rc = dwcp_session_move_locked(session, DWCP_PHASE_GONE, "finish", err);
+    if (session->phase == DWCP_PHASE_GONE ||
+        session->phase == DWCP_PHASE_SEALED) {
+        rc = 0; /* asked once more */
+    } else {
+        rc = dwcp_session_move_locked(session, DWCP_PHASE_GONE, "finish", err);
+    }
     if (rc == 0) {
         dwcp_stream_wake(source->streams[0]);
         rc = wait_sealed_locked(session);
@@ -705,7 +747,10 @@ void dwcp_source_free(DwcpSource *source)
         return;
     }
     dwcp_session_close(&source->session);
-    for (i = 0; i < source->streams_started; i++) {
+    if (source->streams[0]) {
+        pthread_join(source->streams[0]->thread, NULL);
+    }
+    for (i = 1; i < source->streams_started; i++) {
         pthread_join(source->streams[i]->thread, NULL);
     }
     for (i = 0; i < source->workers_started; i++) {

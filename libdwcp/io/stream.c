@@ -26,6 +26,8 @@
 /* Frames and reads per turn: input and output must not starve each other. */
 #define TURN_FRAMES 8
 #define TURN_READS 4
+/* Parts of one sendmsg(). */
+#define TURN_PARTS 66
 
 /* Bytes that are read beyond the record that is being read: what has to be
  * moved to the front of the buffer later. */
@@ -182,6 +184,38 @@ static int connection_error(DwcpStream *stream, const char *what, int code,
                      strerror(code));
 }
 
+/* Account for @n bytes of the frame; give it back when it is sent. */
+static void frame_taken(DwcpStream *stream, size_t n)
+{
+    DwcpFrame *frame = stream->frame;
+    size_t part;
+
+    atomic_store(&stream->session->progress_ns, dwcp_now_ns());
+    if (stream->frame_at < frame->head) {
+        part = frame->head - stream->frame_at;
+        part = n < part ? n : part;
+        stream->frame_at += part;
+        n -= part;
+    }
+    while (n) {
+        part = frame->guest[stream->guest_at].iov_len - stream->guest_done;
+        part = n < part ? n : part;
+        stream->guest_done += part;
+        stream->frame_at += part;
+        n -= part;
+        if (stream->guest_done == frame->guest[stream->guest_at].iov_len) {
+            stream->guest_at++;
+            stream->guest_done = 0;
+        }
+    }
+    if (stream->frame_at == frame->length) {
+        stream->frame = NULL;
+        stream->frame_at = 0;
+        stream->guest_at = 0;
+        stream->ops->sent(stream, frame);
+    }
+}
+
 /* Account for @n bytes that the socket took, in the order they were given. */
 static void output_taken(DwcpStream *stream, size_t n, bool frame_first)
 {
@@ -194,49 +228,74 @@ static void output_taken(DwcpStream *stream, size_t n, bool frame_first)
         stream->ctrl_at += part;
         n -= part;
     }
-    if (stream->frame) {
+    if (stream->frame && n) {
         part = stream->frame->length - stream->frame_at;
         part = n < part ? n : part;
-        stream->frame_at += part;
+        frame_taken(stream, part);
         n -= part;
-        if (stream->frame_at == stream->frame->length) {
-            stream->ops->sent(stream, stream->frame);
-            stream->frame = NULL;
-            stream->frame_at = 0;
+    }
+    stream->ctrl_at += n;
+}
+
+/* Returns: how many parts of what is left of the frame are at @iov. */
+static int frame_parts(const DwcpStream *stream, struct iovec *iov, int max)
+{
+    const DwcpFrame *frame = stream->frame;
+    unsigned at;
+    int n = 0;
+
+    if (stream->frame_at < frame->head) {
+        iov[n++] = (struct iovec){
+            (uint8_t *)frame->bytes + stream->frame_at,
+            frame->head - stream->frame_at,
+        };
+    }
+    for (at = stream->guest_at; at < frame->guest_count && n < max; at++) {
+        iov[n++] = frame->guest[at];
+    }
+    if (stream->guest_done) {
+        iov[0].iov_base = (uint8_t *)iov[0].iov_base + stream->guest_done;
+        iov[0].iov_len -= stream->guest_done;
+    }
+    return n;
+}
+
+/*
+ * Control records go first, unless a frame has begun: then they go behind it,
+ * if all of it fits the call.  Returns: parts at @iov.
+ */
+static int output_parts(const DwcpStream *stream, struct iovec *iov)
+{
+    struct iovec ctrl = {
+        stream->ctrl + stream->ctrl_at,
+        stream->ctrl_end - stream->ctrl_at,
+    };
+    int n = 0;
+
+    if (stream->frame_at == 0 && ctrl.iov_len) {
+        iov[n++] = ctrl;
+    }
+    if (stream->frame) {
+        n += frame_parts(stream, iov + n, TURN_PARTS - 2);
+        if (stream->frame_at && ctrl.iov_len && n < TURN_PARTS - 2) {
+            iov[n++] = ctrl;
         }
     }
-    if (frame_first) {
-        stream->ctrl_at += n;
-    }
+    return n;
 }
 
 /* Returns: 1 something went out, 0 nothing to send or the socket is full. */
 static int output_once(DwcpStream *stream, bool frames, DwcpError *err)
 {
-    struct iovec iov[2];
+    struct iovec iov[TURN_PARTS];
     struct msghdr msg = { .msg_iov = iov };
-    bool frame_first;
     ssize_t n;
 
     ctrl_refill(stream);
     if (!stream->frame && frames && stream->ops->pull) {
         stream->frame = stream->ops->pull(stream, &stream->wait_ns);
     }
-    frame_first = stream->frame_at > 0;
-    if (stream->ctrl_at < stream->ctrl_end) {
-        iov[frame_first] = (struct iovec){
-            stream->ctrl + stream->ctrl_at,
-            stream->ctrl_end - stream->ctrl_at,
-        };
-        msg.msg_iovlen++;
-    }
-    if (stream->frame) {
-        iov[frame_first ? 0 : msg.msg_iovlen] = (struct iovec){
-            stream->frame->bytes + stream->frame_at,
-            stream->frame->length - stream->frame_at,
-        };
-        msg.msg_iovlen++;
-    }
+    msg.msg_iovlen = (size_t)output_parts(stream, iov);
     if (!msg.msg_iovlen) {
         return 0;
     }
@@ -248,8 +307,7 @@ static int output_once(DwcpStream *stream, bool frames, DwcpError *err)
         }
         return connection_error(stream, "send", errno, err);
     }
-    atomic_store(&stream->session->progress_ns, dwcp_now_ns());
-    output_taken(stream, (size_t)n, frame_first);
+    output_taken(stream, (size_t)n, stream->frame_at > 0);
     return 1;
 }
 
@@ -296,8 +354,10 @@ static int record_dispatch(DwcpStream *stream, const DwcpRecord *record,
         }
         return dwcp_pump_record(stream->pump, record, body, err);
     case DWCP_RECORD_PING:
-        return dwcp_stream_queue(stream, DWCP_RECORD_PONG, body,
+        /* A queue that is full shows signs of life enough. */
+        (void)!dwcp_stream_queue(stream, DWCP_RECORD_PONG, body,
                                  record->length, NULL, 0);
+        return 0;
     case DWCP_RECORD_PONG:
         return 0;
     case DWCP_RECORD_PAGES:
@@ -388,12 +448,23 @@ static int input(DwcpStream *stream, DwcpError *err)
     return rc;
 }
 
+/* Several signs of life must fit into the shortest time allowed without. */
+static uint64_t ping_ns(const DwcpSession *session)
+{
+    uint32_t ms = session->silence_ms_max < session->switchover_ms_max
+                      ? session->silence_ms_max
+                      : session->switchover_ms_max;
+
+    ms = ms / 4 + 1;
+    return (ms < DWCP_PING_MS ? ms : DWCP_PING_MS) * 1000000ull;
+}
+
 static uint64_t poll_timeout_ns(const DwcpStream *stream, uint64_t now_ns)
 {
     uint64_t limit_ns = UINT64_MAX, tick_ns;
 
     if (stream->index == 0) {
-        tick_ns = stream->ticked_ns + DWCP_PING_MS * 1000000ull;
+        tick_ns = stream->ticked_ns + ping_ns(stream->session);
         limit_ns = tick_ns > now_ns ? tick_ns - now_ns : 0;
     }
     return stream->wait_ns < limit_ns ? stream->wait_ns : limit_ns;
@@ -452,7 +523,7 @@ static int turn(DwcpStream *stream, DwcpError *err)
     }
     now_ns = dwcp_now_ns();
     if (rc == 0 && stream->index == 0 &&
-        now_ns - stream->ticked_ns >= DWCP_PING_MS * 1000000ull) {
+        now_ns - stream->ticked_ns >= ping_ns(session)) {
         stream->ticked_ns = now_ns;
         rc = stream->ops->tick(stream, now_ns, err);
     }

@@ -16,6 +16,8 @@
 #ifndef DWCP_IO_STREAM_H
 #define DWCP_IO_STREAM_H
 
+#include <sys/uio.h>
+
 #include "core/wire.h"
 #include "io/session.h"
 
@@ -31,8 +33,13 @@ typedef struct DwcpFrame {
     uint64_t number; /* of the first chunk */
     uint32_t count;  /* of chunks */
     uint32_t pages;  /* described */
-    size_t length;   /* of bytes */
-    uint8_t bytes[]; /* dwcp_frame_bytes_max() */
+    size_t length;   /* of the record */
+    size_t head;     /* of it in bytes; the rest is in guest RAM */
+    struct iovec *guest;  /* level 0: dwcp_raw_parts_max() entries behind bytes,
+                           * else NULL */
+    unsigned guest_count;
+    /* dwcp_frame_bytes_max(); level 0: dwcp_frame_head_bytes_max() */
+    _Alignas(struct iovec) uint8_t bytes[];
 } DwcpFrame;
 
 /* DwcpStreamOps: what a role adds; called by the stream's thread, unlocked */
@@ -69,7 +76,9 @@ struct DwcpStream {
     size_t in_missing; /* of the record that is being read; 0 = unknown */
     bool in_held;       /* the first record waits for a wake-up */
     DwcpFrame *frame;   /* being sent */
-    size_t frame_at;
+    size_t frame_at;    /* bytes of it that the socket has taken */
+    unsigned guest_at;  /* the part that frame_at stands in, */
+    size_t guest_done;  /* and how much of it was taken */
     uint8_t *ctrl;      /* control bytes being sent */
     size_t ctrl_at, ctrl_end;
     bool want_out;      /* the socket takes no more now */
