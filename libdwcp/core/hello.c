@@ -16,7 +16,7 @@
  * The line end characters show a connection that mangles text; the high bit
  * in the first byte shows one that is not clean for 8 bits.
  */
-static const uint8_t magic[8] = { 0xd7, 'D', 'W', 'C', 'P', '\r', '\n', 0x1a };
+static const uint8_t magic[DWCP_MAGIC_BYTES] = { 0xd7, 'D', 'W', 'C', 'P', '\r', '\n', 0x1a };
 
 /* Where things stand in HELLO ... */
 enum {
@@ -53,6 +53,14 @@ enum {
 };
 _Static_assert(WELCOME_TEXT + DWCP_WELCOME_TEXT_MAX == WELCOME_HASH, "text");
 _Static_assert(WELCOME_HASH + DWCP_HASH_BYTES == DWCP_WELCOME_BYTES, "hash");
+
+int dwcp_magic_check(const uint8_t *in, DwcpError *err)
+{
+    if (memcmp(in, magic, sizeof(magic)) != 0) {
+        return dwcp_fail(err, -EPROTO, "the peer does not speak DWCP");
+    }
+    return 0;
+}
 
 static bool is_zero(const uint8_t *p, size_t n)
 {
@@ -93,8 +101,8 @@ int dwcp_hello_decode(const uint8_t *in, DwcpHello *out, DwcpError *err)
 
     memcpy(hello.session, in + HELLO_SESSION, DWCP_SESSION_BYTES);
     memcpy(hello.random, in + HELLO_RANDOM, DWCP_RANDOM_BYTES);
-    if (memcmp(in, magic, sizeof(magic)) != 0) {
-        return dwcp_fail(err, -EPROTO, "the peer does not speak DWCP");
+    if (dwcp_magic_check(in, err) < 0) {
+        return -EPROTO;
     }
     if (dwcp_get_le32(in + HELLO_LENGTH) != DWCP_HELLO_BYTES) {
         return dwcp_fail(err, -EPROTO, "HELLO: length %u is not %u",
@@ -261,8 +269,8 @@ int dwcp_welcome_decode(const uint8_t *in, const DwcpHello *hello,
     uint8_t hash[DWCP_HASH_BYTES];
     int code;
 
-    if (memcmp(in, magic, sizeof(magic)) != 0) {
-        return dwcp_fail(err, -EPROTO, "the peer does not speak DWCP");
+    if (dwcp_magic_check(in, err) < 0) {
+        return -EPROTO;
     }
     if (dwcp_get_le32(in + WELCOME_LENGTH) != DWCP_WELCOME_BYTES ||
         in[WELCOME_TEXT_LENGTH] > DWCP_WELCOME_TEXT_MAX ||

@@ -29,6 +29,7 @@
     (DWCP_FEATURE_PAGES | DWCP_FEATURE_ZSTD | DWCP_FEATURE_CHANNELS |          \
      DWCP_FEATURE_SWITCHOVER)
 
+#define DWCP_MAGIC_BYTES 8u
 #define DWCP_HELLO_BYTES 104u
 #define DWCP_WELCOME_BYTES 312u
 #define DWCP_CONFIRM_BYTES 32u
@@ -73,6 +74,10 @@ typedef struct DwcpWelcome {
     uint8_t random[DWCP_RANDOM_BYTES];
     char text[DWCP_WELCOME_TEXT_MAX + 1]; /* of a refusal */
 } DwcpWelcome;
+
+/* dwcp_magic_check: do DWCP_MAGIC_BYTES begin a HELLO or WELCOME?
+ * Returns: 0; -EPROTO */
+int dwcp_magic_check(const uint8_t *in, DwcpError *err) DWCP_CHECKED;
 
 /* dwcp_hello_encode: write DWCP_HELLO_BYTES */
 void dwcp_hello_encode(uint8_t *out, const DwcpHello *hello);

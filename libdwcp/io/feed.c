@@ -11,9 +11,17 @@
 #include "core/fail.h"
 
 #define RING_SIZE_MIN 1024u
-/* Chunks that wait before put's caller is asked to pause: 64 MiB of 4 KiB
- * pages; enough work for every worker, little enough to stay fresh. */
-#define RING_FULL 256u
+/*
+ * Chunks that may wait before put's caller is asked to pause.  Enough for
+ * frames that compress well, but what waits long is pending, and may be written
+ * to again before it is read: so not more than twice what the ready queue may
+ * hold, which is bounded in time.
+ */
+#define RING_FULL_MIN 16u
+#define RING_FULL_MAX 256u
+#define CHUNK_WIRE_BYTES (32u << 10) /* at the least, if not mostly zeros */
+/* A frame should not keep its stream busy for longer. */
+#define FRAME_MS 200u
 /* DWCP_LEVEL_AUTO is one of these. */
 #define LEVEL_IDLE_LINK 2u
 #define LEVEL_FULL_LINK 3u
@@ -179,9 +187,24 @@ uint64_t dwcp_feed_pending_pages(DwcpFeed *feed)
     return atomic_load(&feed->put_pages) - acked;
 }
 
-static bool full_locked(DwcpFeed *feed)
+/* Ready bytes beyond which workers pause. */
+static uint64_t ready_limit_locked(const DwcpFeed *feed)
 {
-    return feed->ring_in - feed->ring_out >= RING_FULL;
+    uint64_t limit = feed->rate_bytes_per_s / 1000 * feed->queue_ms_max;
+
+    if (!feed->rate_bytes_per_s || limit > feed->queue_bytes_max) {
+        return feed->queue_bytes_max; /* not known yet, or fast */
+    }
+    return limit < DWCP_QUEUE_BYTES_MIN ? DWCP_QUEUE_BYTES_MIN : limit;
+}
+
+static bool full_locked(const DwcpFeed *feed)
+{
+    uint64_t full = 2 * ready_limit_locked(feed) / CHUNK_WIRE_BYTES;
+
+    full = full < RING_FULL_MIN ? RING_FULL_MIN : full;
+    full = full > RING_FULL_MAX ? RING_FULL_MAX : full;
+    return feed->ring_in - feed->ring_out >= full;
 }
 
 bool dwcp_feed_full(DwcpFeed *feed)
@@ -230,17 +253,6 @@ uint64_t dwcp_feed_last_number(DwcpFeed *feed)
 
 /* ----------------------------------------------------------- workers -- */
 
-/* Ready bytes beyond which workers pause. */
-static uint64_t ready_limit_locked(const DwcpFeed *feed)
-{
-    uint64_t limit = feed->rate_bytes_per_s / 1000 * feed->queue_ms_max;
-
-    if (!feed->rate_bytes_per_s || limit > feed->queue_bytes_max) {
-        return feed->queue_bytes_max; /* not known yet, or fast */
-    }
-    return limit < DWCP_QUEUE_BYTES_MIN ? DWCP_QUEUE_BYTES_MIN : limit;
-}
-
 static bool may_encode_locked(const DwcpFeed *feed)
 {
     return feed->ring_out != feed->ring_in &&
@@ -250,10 +262,23 @@ static bool may_encode_locked(const DwcpFeed *feed)
            (feed->spare || feed->frames < feed->frames_max);
 }
 
+/*
+ * Chunks that one frame should take: one stream's share of what waits, so that
+ * the end of a round is spread over all, and what it can send in FRAME_MS.
+ */
+static uint64_t share_locked(const DwcpFeed *feed)
+{
+    uint64_t share = (feed->ring_in - feed->ring_out) / feed->streams_wanted;
+    uint64_t timely = feed->rate_bytes_per_s / 1000 * FRAME_MS /
+                      feed->streams_wanted / CHUNK_WIRE_BYTES;
+
+    return feed->rate_bytes_per_s && timely < share ? timely : share;
+}
+
 /* Moves chunks from the ring to @pages; the number follows the position. */
 static void take_chunks_locked(DwcpFeed *feed, DwcpPages *pages)
 {
-    uint64_t share = (feed->ring_in - feed->ring_out) / feed->streams_wanted;
+    uint64_t share = share_locked(feed);
     unsigned room = dwcp_plain_bytes_max(feed->session->page_size) /
                     feed->session->page_size;
     const DwcpChunk *chunk;

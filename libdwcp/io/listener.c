@@ -128,8 +128,17 @@ static int handshake(DwcpTarget *target, DwcpStream *stream, DwcpError *err)
     DwcpHello hello;
     int rc;
 
-    rc = dwcp_read_exact(stream, hello_bytes, sizeof(hello_bytes), deadline_ns,
+    /* Something else than DWCP may be shorter than a HELLO, and then wait. */
+    rc = dwcp_read_exact(stream, hello_bytes, DWCP_MAGIC_BYTES, deadline_ns,
                          err);
+    if (rc == 0) {
+        rc = dwcp_magic_check(hello_bytes, err);
+    }
+    if (rc == 0) {
+        rc = dwcp_read_exact(stream, hello_bytes + DWCP_MAGIC_BYTES,
+                             sizeof(hello_bytes) - DWCP_MAGIC_BYTES,
+                             deadline_ns, err);
+    }
     if (rc == 0) {
         rc = dwcp_hello_decode(hello_bytes, &hello, err);
     }

@@ -221,7 +221,15 @@ static int handshake(DwcpSource *source, DwcpStream *stream,
     rc = dwcp_write_exact(stream, hello_bytes, sizeof(hello_bytes),
                           deadline_ns, err);
     if (rc == 0) {
-        rc = dwcp_read_exact(stream, welcome_bytes, sizeof(welcome_bytes),
+        rc = dwcp_read_exact(stream, welcome_bytes, DWCP_MAGIC_BYTES,
+                             deadline_ns, err);
+    }
+    if (rc == 0) {
+        rc = dwcp_magic_check(welcome_bytes, err);
+    }
+    if (rc == 0) {
+        rc = dwcp_read_exact(stream, welcome_bytes + DWCP_MAGIC_BYTES,
+                             sizeof(welcome_bytes) - DWCP_MAGIC_BYTES,
                              deadline_ns, err);
     }
     if (rc == 0) {

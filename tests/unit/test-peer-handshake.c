@@ -119,7 +119,7 @@ static void test_other_protocols(void)
     stage_up(&stage);
     knock(&stage, "", 0, "closed the connection");
     knock(&stage, http, sizeof(http) - 1, "does not speak DWCP");
-    knock(&stage, http, 20, "closed the connection");
+    knock(&stage, http, 20, "does not speak DWCP");
     knock(&stage, tls, sizeof(tls), "does not speak DWCP");
     knock(&stage, qemu, sizeof(qemu), "does not speak DWCP");
     knock(&stage, zeros, sizeof(zeros), "does not speak DWCP");
