@@ -6,7 +6,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 
-#include "io/stream.h"
+#include "io/stream-turn.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -22,16 +22,6 @@
 #include "core/fail.h"
 #include "io/pump.h"
 #include "io/socket.h"
-
-/* Frames and reads per turn: input and output must not starve each other. */
-#define TURN_FRAMES 8
-#define TURN_READS 4
-/* Parts of one sendmsg(). */
-#define TURN_PARTS 66
-
-/* Bytes that are read beyond the record that is being read: what has to be
- * moved to the front of the buffer later. */
-#define READ_AHEAD (64u << 10)
 
 /* How long a stream that ends waits for stream 0 to tell why. */
 #define REASON_MS 500u
@@ -51,10 +41,10 @@ DwcpStream *dwcp_stream_new(DwcpSession *session, const DwcpStreamOps *ops,
     stream->role = role;
     stream->fd = -1;
     pthread_mutex_init(&stream->out_lock, NULL);
-    stream->in_size = dwcp_frame_bytes_max(session->page_size) + READ_AHEAD;
+    stream->in_size = dwcp_frame_bytes_max(session->page_size) + DWCP_READ_AHEAD;
     if (session->role == DWCP_ROLE_SOURCE) {
         stream->in_size =
-            DWCP_CONTROL_BODY_MAX + DWCP_RECORD_HEADER + READ_AHEAD;
+            DWCP_CONTROL_BODY_MAX + DWCP_RECORD_HEADER + DWCP_READ_AHEAD;
         stream->unacked =
             calloc(DWCP_STREAM_UNACKED_MAX, sizeof(*stream->unacked));
     }
@@ -159,293 +149,11 @@ bool dwcp_stream_queue_busy(DwcpStream *stream)
     return busy;
 }
 
-/* Bytes that wait to be sent are swapped out whole, so that sending needs no
- * lock. */
-static void ctrl_refill(DwcpStream *stream)
-{
-    uint8_t *empty = stream->ctrl;
-
-    if (stream->ctrl_at < stream->ctrl_end) {
-        return;
-    }
-    pthread_mutex_lock(&stream->out_lock);
-    stream->ctrl = stream->out;
-    stream->ctrl_at = 0;
-    stream->ctrl_end = stream->out_end;
-    stream->out = empty;
-    stream->out_end = 0;
-    pthread_mutex_unlock(&stream->out_lock);
-}
-
-static int connection_error(DwcpStream *stream, const char *what, int code,
+int dwcp_stream_error(DwcpStream *stream, const char *what, int code,
                             DwcpError *err)
 {
     return dwcp_fail(err, -code, "stream %u: %s: %s", stream->index, what,
                      strerror(code));
-}
-
-/* Account for @n bytes of the frame; give it back when it is sent. */
-static void frame_taken(DwcpStream *stream, size_t n)
-{
-    DwcpFrame *frame = stream->frame;
-    size_t part;
-
-    atomic_store(&stream->session->progress_ns, dwcp_now_ns());
-    if (stream->frame_at < frame->head) {
-        part = frame->head - stream->frame_at;
-        part = n < part ? n : part;
-        stream->frame_at += part;
-        n -= part;
-    }
-    while (n) {
-        part = frame->guest[stream->guest_at].iov_len - stream->guest_done;
-        part = n < part ? n : part;
-        stream->guest_done += part;
-        stream->frame_at += part;
-        n -= part;
-        if (stream->guest_done == frame->guest[stream->guest_at].iov_len) {
-            stream->guest_at++;
-            stream->guest_done = 0;
-        }
-    }
-    if (stream->frame_at == frame->length) {
-        stream->frame = NULL;
-        stream->frame_at = 0;
-        stream->guest_at = 0;
-        stream->ops->sent(stream, frame);
-    }
-}
-
-/* Account for @n bytes that the socket took, in the order they were given. */
-static void output_taken(DwcpStream *stream, size_t n, bool frame_first)
-{
-    size_t part;
-
-    atomic_fetch_add(&stream->session->wire_bytes, n);
-    if (!frame_first) {
-        part = stream->ctrl_end - stream->ctrl_at;
-        part = n < part ? n : part;
-        stream->ctrl_at += part;
-        n -= part;
-    }
-    if (stream->frame && n) {
-        part = stream->frame->length - stream->frame_at;
-        part = n < part ? n : part;
-        frame_taken(stream, part);
-        n -= part;
-    }
-    stream->ctrl_at += n;
-}
-
-/* Returns: how many parts of what is left of the frame are at @iov. */
-static int frame_parts(const DwcpStream *stream, struct iovec *iov, int max)
-{
-    const DwcpFrame *frame = stream->frame;
-    unsigned at;
-    int n = 0;
-
-    if (stream->frame_at < frame->head) {
-        iov[n++] = (struct iovec){
-            (uint8_t *)frame->bytes + stream->frame_at,
-            frame->head - stream->frame_at,
-        };
-    }
-    for (at = stream->guest_at; at < frame->guest_count && n < max; at++) {
-        iov[n++] = frame->guest[at];
-    }
-    if (stream->guest_done) {
-        iov[0].iov_base = (uint8_t *)iov[0].iov_base + stream->guest_done;
-        iov[0].iov_len -= stream->guest_done;
-    }
-    return n;
-}
-
-/*
- * Control records go first, unless a frame has begun: then they go behind it,
- * if all of it fits the call.  Returns: parts at @iov.
- */
-static int output_parts(const DwcpStream *stream, struct iovec *iov)
-{
-    struct iovec ctrl = {
-        stream->ctrl + stream->ctrl_at,
-        stream->ctrl_end - stream->ctrl_at,
-    };
-    int n = 0;
-
-    if (stream->frame_at == 0 && ctrl.iov_len) {
-        iov[n++] = ctrl;
-    }
-    if (stream->frame) {
-        n += frame_parts(stream, iov + n, TURN_PARTS - 2);
-        if (stream->frame_at && ctrl.iov_len && n < TURN_PARTS - 2) {
-            iov[n++] = ctrl;
-        }
-    }
-    return n;
-}
-
-/* Returns: 1 something went out, 0 nothing to send or the socket is full. */
-static int output_once(DwcpStream *stream, bool frames, DwcpError *err)
-{
-    struct iovec iov[TURN_PARTS];
-    struct msghdr msg = { .msg_iov = iov };
-    ssize_t n;
-
-    ctrl_refill(stream);
-    if (!stream->frame && frames && stream->ops->pull) {
-        stream->frame = stream->ops->pull(stream, &stream->wait_ns);
-    }
-    msg.msg_iovlen = (size_t)output_parts(stream, iov);
-    if (!msg.msg_iovlen) {
-        return 0;
-    }
-    n = sendmsg(stream->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0) {
-        if (errno == EAGAIN || errno == EINTR) {
-            stream->want_out = true;
-            return 0;
-        }
-        return connection_error(stream, "send", errno, err);
-    }
-    output_taken(stream, (size_t)n, stream->frame_at > 0);
-    return 1;
-}
-
-static int output(DwcpStream *stream, DwcpError *err)
-{
-    int i, rc;
-
-    stream->want_out = false;
-    stream->wait_ns = UINT64_MAX;
-    for (i = 0; i < TURN_FRAMES; i++) {
-        rc = output_once(stream, true, err);
-        if (rc <= 0) {
-            return rc;
-        }
-    }
-    stream->want_out = true; /* there may be more: come back soon */
-    return 0;
-}
-
-static int record_abort(const uint8_t *body, uint32_t length, DwcpError *err)
-{
-    char text[DWCP_ABORT_TEXT_MAX + 1];
-    uint32_t i;
-
-    for (i = 0; i < length - 4; i++) {
-        text[i] = body[4 + i] >= ' ' && body[4 + i] <= '~' ? (char)body[4 + i]
-                                                           : '?';
-    }
-    text[i] = '\0';
-    return dwcp_fail(err, -ECONNABORTED, "the peer gave up: %s", text);
-}
-
-static int record_dispatch(DwcpStream *stream, const DwcpRecord *record,
-                           const uint8_t *body, DwcpError *err)
-{
-    switch (record->type) {
-    case DWCP_RECORD_ABORT:
-        return record_abort(body, record->length, err);
-    case DWCP_RECORD_CHANNEL:
-    case DWCP_RECORD_WINDOW:
-    case DWCP_RECORD_CHANNEL_EOF:
-        if (!stream->pump) {
-            break;
-        }
-        return dwcp_pump_record(stream->pump, record, body, err);
-    case DWCP_RECORD_PING:
-        /* A queue that is full shows signs of life enough. */
-        (void)!dwcp_stream_queue(stream, DWCP_RECORD_PONG, body,
-                                 record->length, NULL, 0);
-        return 0;
-    case DWCP_RECORD_PONG:
-        return 0;
-    case DWCP_RECORD_PAGES:
-    case DWCP_RECORD_ACK:
-        return stream->ops->record(stream, record, body, err);
-    default:
-        if (stream->index != 0) {
-            break;
-        }
-        return stream->ops->record(stream, record, body, err);
-    }
-    return dwcp_fail(err, -EPROTO, "record type %u on stream %u",
-                     (unsigned)record->type, stream->index);
-}
-
-/* Hand on all whole records of the buffer. */
-static int input_parse(DwcpStream *stream, DwcpError *err)
-{
-    DwcpRecord record;
-    uint8_t *at;
-    size_t have;
-    int rc;
-
-    stream->in_missing = 0;
-    while (!stream->in_held) {
-        at = stream->in + stream->in_at;
-        have = stream->in_end - stream->in_at;
-        if (have < DWCP_RECORD_HEADER) {
-            break;
-        }
-        rc = dwcp_record_decode(at, stream->session->page_size, &record, err);
-        if (rc < 0) {
-            return rc;
-        }
-        if (DWCP_RECORD_HEADER + record.length >
-            stream->in_size - READ_AHEAD) {
-            return dwcp_fail(err, -EPROTO, "record type %u is not for us",
-                             (unsigned)record.type);
-        }
-        if (have < DWCP_RECORD_HEADER + record.length) {
-            stream->in_missing = DWCP_RECORD_HEADER + record.length - have;
-            break;
-        }
-        rc = record_dispatch(stream, &record, at + DWCP_RECORD_HEADER, err);
-        if (rc < 0) {
-            return rc;
-        }
-        if (rc == 1) {
-            stream->in_held = true;
-            break;
-        }
-        stream->in_at += DWCP_RECORD_HEADER + record.length;
-    }
-    /* At most READ_AHEAD bytes, unless a record is held. */
-    if (stream->in_at) {
-        stream->in_end -= stream->in_at;
-        memmove(stream->in, stream->in + stream->in_at, stream->in_end);
-        stream->in_at = 0;
-    }
-    return 0;
-}
-
-/* Returns: 0; 1 the peer closed; or an error. */
-static int input(DwcpStream *stream, DwcpError *err)
-{
-    ssize_t n;
-    int i, rc;
-
-    rc = input_parse(stream, err); /* what was held */
-    for (i = 0; rc == 0 && i < TURN_READS && !stream->in_held &&
-                !dwcp_stream_queue_busy(stream);
-         i++) {
-        n = recv(stream->fd, stream->in + stream->in_end,
-                 stream->in_missing + READ_AHEAD, MSG_DONTWAIT);
-        if (n == 0) {
-            return 1;
-        }
-        if (n < 0) {
-            if (errno == EAGAIN || errno == EINTR) {
-                return 0;
-            }
-            return connection_error(stream, "receive", errno, err);
-        }
-        atomic_store(&stream->session->heard_ns, dwcp_now_ns());
-        stream->in_end += (size_t)n;
-        rc = input_parse(stream, err);
-    }
-    return rc;
 }
 
 /* Several signs of life must fit into the shortest time allowed without. */
@@ -517,7 +225,7 @@ static int turn(DwcpStream *stream, DwcpError *err)
         atomic_load(&session->closing)) {
         return 1;
     }
-    rc = input(stream, err);
+    rc = dwcp_stream_input(stream, err);
     if (rc == 0 && stream->pump) {
         rc = dwcp_pump_turn(stream->pump, err);
     }
@@ -528,7 +236,7 @@ static int turn(DwcpStream *stream, DwcpError *err)
         rc = stream->ops->tick(stream, now_ns, err);
     }
     if (rc == 0) {
-        rc = output(stream, err); /* last: all of the above may queue */
+        rc = dwcp_stream_output(stream, err); /* last: all of the above may queue */
     }
     if (rc == 0) {
         wait_for_events(stream, now_ns);
@@ -561,7 +269,7 @@ static void drain(DwcpStream *stream, bool discard_input)
 
     for (; now_ns < end_ns; now_ns = dwcp_now_ns()) {
         stream->want_out = false;
-        while (output_once(stream, false, &err) == 1) {
+        while (dwcp_stream_output_once(stream, false, &err) == 1) {
         }
         if (!stream->want_out ||
             (discard_input && atomic_load(&stream->session->closing))) {

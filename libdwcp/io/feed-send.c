@@ -1,0 +1,143 @@
+/*
+ * The feed's far end: frames to the streams, acknowledgements back
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#include "io/feed.h"
+
+#include <errno.h>
+
+#include "core/fail.h"
+
+/* The measured rate is an average over this time. */
+#define RATE_NS 100000000ull
+
+DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
+{
+    DwcpFeed *feed = stream->role;
+    uint64_t now_ns = dwcp_now_ns();
+    DwcpFrame *frame;
+
+    *wait_ns = UINT64_MAX;
+    if (stream->sent_frames - stream->acked_frames ==
+        DWCP_STREAM_UNACKED_MAX) {
+        return NULL; /* an ACK will end the wait */
+    }
+    pthread_mutex_lock(&feed->lock);
+    if (stream->index == 0 && !feed->begun) {
+        pthread_mutex_unlock(&feed->lock);
+        return NULL; /* BEGIN will end the wait */
+    }
+    frame = feed->ready;
+    if (!frame) {
+        feed->streams[stream->index] = stream;
+        feed->idle |= 1ull << stream->index;
+    } else {
+        *wait_ns = dwcp_pacer_wait_ns(&feed->pacer, now_ns);
+        if (*wait_ns) {
+            /* That nothing moves is then our own doing. */
+            atomic_store(&feed->session->progress_ns, now_ns);
+            frame = NULL;
+        }
+    }
+    if (frame) {
+        dwcp_pacer_take(&feed->pacer, frame->length, now_ns);
+        feed->ready = frame->next;
+        if (!feed->ready) {
+            feed->ready_end = &feed->ready;
+        }
+        feed->ready_bytes -= frame->length;
+        feed->idle &= ~(1ull << stream->index);
+        pthread_cond_signal(&feed->work);
+    }
+    pthread_mutex_unlock(&feed->lock);
+    return frame;
+}
+
+static void measure_locked(DwcpFeed *feed, uint64_t bytes, uint64_t now_ns)
+{
+    uint64_t spent_ns = now_ns - feed->rate_ns;
+
+    feed->rate_bytes += bytes;
+    if (spent_ns >= RATE_NS) {
+        feed->rate_bytes_per_s =
+            (uint64_t)((double)feed->rate_bytes * 1e9 / (double)spent_ns);
+        feed->rate_bytes = 0;
+        feed->rate_ns = now_ns;
+    }
+}
+
+void dwcp_feed_sent(DwcpStream *stream, DwcpFrame *frame)
+{
+    DwcpFeed *feed = stream->role;
+    uint64_t now_ns = dwcp_now_ns();
+
+    stream->unacked[stream->sent_frames++ % DWCP_STREAM_UNACKED_MAX] =
+        (struct DwcpUnacked){ frame->number, frame->count, frame->pages };
+    pthread_mutex_lock(&feed->lock);
+    measure_locked(feed, frame->length, now_ns);
+    frame->next = feed->spare;
+    feed->spare = frame;
+    pthread_cond_signal(&feed->work);
+    pthread_mutex_unlock(&feed->lock);
+}
+
+int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
+{
+    DwcpFeed *feed = stream->role;
+    struct DwcpUnacked *unacked;
+    unsigned i;
+    int rc = 0;
+
+    if (count < stream->acked_frames || count > stream->sent_frames) {
+        return dwcp_fail(err, -EPROTO,
+                         "stream %u: ACK of %llu frames, %llu were sent, "
+                         "%llu acknowledged",
+                         stream->index, (unsigned long long)count,
+                         (unsigned long long)stream->sent_frames,
+                         (unsigned long long)stream->acked_frames);
+    }
+    pthread_mutex_lock(&feed->lock);
+    for (; stream->acked_frames < count && rc >= 0; stream->acked_frames++) {
+        unacked = &stream->unacked[stream->acked_frames %
+                                   DWCP_STREAM_UNACKED_MAX];
+        for (i = 0; i < unacked->count && rc >= 0; i++) {
+            rc = dwcp_seqset_add(&feed->acked, unacked->number + i);
+        }
+        atomic_fetch_add(&feed->acked_pages, unacked->pages);
+    }
+    pthread_cond_broadcast(&feed->drain);
+    pthread_cond_signal(&feed->work);
+    pthread_mutex_unlock(&feed->lock);
+    atomic_store(&feed->session->progress_ns, dwcp_now_ns());
+    return rc < 0 ? dwcp_fail(err, -EPROTO, "stream %u: ACK out of window",
+                              stream->index)
+                  : 0;
+}
+
+int dwcp_feed_begin(DwcpFeed *feed, DwcpError *err)
+{
+    bool again;
+
+    pthread_mutex_lock(&feed->lock);
+    again = feed->begun;
+    feed->begun = true;
+    pthread_mutex_unlock(&feed->lock);
+    return again ? dwcp_fail(err, -EPROTO, "BEGIN for the second time") : 0;
+}
+
+void dwcp_feed_set_rate(DwcpFeed *feed, uint64_t bytes_per_s)
+{
+    bool changed;
+
+    pthread_mutex_lock(&feed->lock);
+    changed = feed->pacer.rate_bytes_per_s != bytes_per_s;
+    if (changed) {
+        dwcp_pacer_set_rate(&feed->pacer, bytes_per_s, dwcp_now_ns());
+    }
+    pthread_mutex_unlock(&feed->lock);
+    if (changed) {
+        dwcp_session_wake(feed->session); /* those that wait for the pacer */
+    }
+}

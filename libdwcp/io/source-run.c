@@ -1,0 +1,340 @@
+/*
+ * The source's threads: connecting, encoding, what its streams do with records
+ *
+ * Stream 0's thread resolves, connects, shakes hands, then starts those of the
+ * other streams and the encoder workers; from then on all are equal.  _free
+ * joins stream 0's thread first, so nothing starts behind its back.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#include "io/source.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/fail.h"
+#include "io/pump.h"
+
+static DwcpSource *source_of(DwcpStream *stream)
+{
+    DwcpFeed *feed = stream->role;
+
+    return feed->source;
+}
+
+/* ---------------------------------------------------------- handshake -- */
+
+static int handshake(DwcpSource *source, DwcpStream *stream,
+                     uint64_t deadline_ns, DwcpError *err)
+{
+    uint8_t hello_bytes[DWCP_HELLO_BYTES], welcome_bytes[DWCP_WELCOME_BYTES];
+    uint8_t confirm[DWCP_CONFIRM_BYTES];
+    DwcpWelcome welcome;
+    DwcpHello hello = {
+        .version = DWCP_VERSION,
+        .version_min = DWCP_VERSION_MIN,
+        .features = DWCP_PROFILE_V1,
+        .required = DWCP_PROFILE_V1 & ~DWCP_FEATURE_ZSTD,
+        .security = (uint8_t)source->session.security,
+        .kind = stream->index ? DWCP_HELLO_JOIN : DWCP_HELLO_NEW,
+        .stream = (uint16_t)stream->index,
+        .streams = (uint16_t)source->streams_wanted,
+        .page_size = source->session.page_size,
+    };
+    int rc;
+
+    memcpy(hello.session, source->session.id, DWCP_SESSION_BYTES);
+    randombytes_buf(hello.random, sizeof(hello.random));
+    dwcp_hello_encode(hello_bytes, &hello);
+    rc = dwcp_write_exact(stream, hello_bytes, sizeof(hello_bytes),
+                          deadline_ns, err);
+    if (rc == 0) {
+        rc = dwcp_read_exact(stream, welcome_bytes, DWCP_MAGIC_BYTES,
+                             deadline_ns, err);
+    }
+    if (rc == 0) {
+        rc = dwcp_magic_check(welcome_bytes, err);
+    }
+    if (rc == 0) {
+        rc = dwcp_read_exact(stream, welcome_bytes + DWCP_MAGIC_BYTES,
+                             sizeof(welcome_bytes) - DWCP_MAGIC_BYTES,
+                             deadline_ns, err);
+    }
+    if (rc == 0) {
+        rc = dwcp_welcome_decode(welcome_bytes, &hello, hello_bytes, &welcome,
+                                 err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (stream->index == 0) {
+        memcpy(source->session.id, welcome.session, DWCP_SESSION_BYTES);
+        if (!(welcome.features & DWCP_FEATURE_ZSTD)) {
+            source->feed.level = 0;
+        }
+    }
+    dwcp_confirm_encode(confirm, hello_bytes, welcome_bytes);
+    return dwcp_write_exact(stream, confirm, sizeof(confirm), deadline_ns,
+                            err);
+}
+
+/* ------------------------------------------------------------ records -- */
+
+static int source_record(DwcpStream *stream, const DwcpRecord *record,
+                         const uint8_t *body, DwcpError *err)
+{
+    DwcpSource *source = source_of(stream);
+    int rc;
+
+    switch (record->type) {
+    case DWCP_RECORD_ACK:
+        return dwcp_feed_ack(stream, dwcp_get_le64(body), err);
+    case DWCP_RECORD_BEGIN:
+        if (dwcp_get_le32(body) != source->blocks_count) {
+            return dwcp_fail(err, -EPROTO,
+                             "the target has %u RAM blocks, the source %u",
+                             dwcp_get_le32(body), source->blocks_count);
+        }
+        return dwcp_feed_begin(&source->feed, err);
+    case DWCP_RECORD_READY:
+        return dwcp_session_move(&source->session, DWCP_PHASE_READY, "READY",
+                                 err);
+    case DWCP_RECORD_SEALED:
+        rc = dwcp_session_move(&source->session, DWCP_PHASE_SEALED, "SEALED",
+                               err);
+        if (rc == 0) {
+            dwcp_session_wake(&source->session);
+        }
+        return rc;
+    default:
+        return dwcp_fail(err, -EPROTO, "record type %u is not for a source",
+                         (unsigned)record->type);
+    }
+}
+
+/* The peer must show signs of life, and what is on its way must move. */
+static int silence_check(DwcpSource *source, uint64_t now_ns, DwcpError *err)
+{
+    DwcpSession *session = &source->session;
+    DwcpPhase phase = dwcp_session_phase(session);
+    uint64_t heard_ns = atomic_load(&session->heard_ns);
+    uint64_t progress_ns = atomic_load(&session->progress_ns);
+    uint32_t limit_ms = session->silence_ms_max;
+
+    if ((phase == DWCP_PHASE_ENDED || phase == DWCP_PHASE_READY ||
+         phase == DWCP_PHASE_GONE) &&
+        session->switchover_ms_max < limit_ms) {
+        limit_ms = session->switchover_ms_max;
+    }
+    if (now_ns > heard_ns && now_ns - heard_ns > limit_ms * 1000000ull) {
+        return dwcp_fail(err, -ETIMEDOUT,
+                         "no sign of life from the target for %u ms",
+                         limit_ms);
+    }
+    if (dwcp_feed_pending_pages(&source->feed) && phase != DWCP_PHASE_SEALED &&
+        now_ns > progress_ns &&
+        now_ns - progress_ns > session->silence_ms_max * 1000000ull) {
+        return dwcp_fail(err, -ETIMEDOUT,
+                         "the target has taken nothing for %u ms",
+                         session->silence_ms_max);
+    }
+    return 0;
+}
+
+static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
+{
+    DwcpSource *source = source_of(stream);
+    uint64_t rtt_us = dwcp_socket_rtt_us(stream->fd);
+
+    pthread_mutex_lock(&source->session.lock);
+    source->session.rtt_us = rtt_us;
+    pthread_mutex_unlock(&source->session.lock);
+    /* A queue that is full is no reason to fail: silence_check judges. */
+    (void)!dwcp_stream_queue_u64(stream, DWCP_RECORD_PING, now_ns);
+    return silence_check(source, now_ns, err);
+}
+
+const DwcpStreamOps dwcp_source_ops = {
+    .record = source_record,
+    .pull = dwcp_feed_pull,
+    .sent = dwcp_feed_sent,
+    .tick = source_tick,
+};
+
+/* ------------------------------------------------------------ threads -- */
+
+/* @encoder: NULL at level 0 */
+static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
+                   unsigned level, DwcpFrame *frame)
+{
+    const uint32_t page_size = source->session.page_size;
+    const size_t chunk_bytes = (size_t)DWCP_CHUNK_PAGES * page_size;
+    const uint8_t *hosts[DWCP_FRAME_CHUNKS_MAX];
+    unsigned i;
+
+    for (i = 0; i < pages->count; i++) {
+        hosts[i] = source->blocks[pages->chunks[i].block].host +
+                   pages->chunks[i].chunk * chunk_bytes;
+    }
+    if (encoder) {
+        frame->length = dwcp_encode_frame(encoder, hosts, pages, level,
+                                          frame->bytes);
+        frame->head = frame->length;
+    } else {
+        frame->head = dwcp_encode_raw(hosts, pages, page_size, frame->bytes,
+                                      frame->guest, &frame->guest_count);
+        frame->length =
+            frame->head + (size_t)dwcp_pages_plain(pages) * page_size;
+    }
+}
+
+static void *worker_run(void *opaque)
+{
+    DwcpSource *source = opaque;
+    DwcpEncoder *encoder = NULL;
+    unsigned level;
+    DwcpFrame *frame;
+    DwcpPages pages;
+    DwcpError err;
+
+    if (source->feed.level) {
+        encoder = dwcp_encoder_new(source->session.page_size);
+        if (!encoder) {
+            (void)dwcp_fail(&err, -ENOMEM, "no memory for an encoder");
+            dwcp_session_fail(&source->session, &err, true);
+            return NULL;
+        }
+        atomic_fetch_add(&source->session.memory_bytes,
+                         dwcp_encoder_bytes(encoder));
+    }
+    while (dwcp_feed_take(&source->feed, &pages, &frame, &level) == 0) {
+        encode(source, encoder, &pages, level, frame);
+        dwcp_feed_ready(&source->feed, frame, &pages);
+    }
+    dwcp_encoder_free(encoder);
+    return NULL;
+}
+
+/* A stream's life after it was connected, whichever it is. */
+static void stream_serve(DwcpStream *stream)
+{
+    DwcpFeed *feed = stream->role;
+
+    dwcp_stream_loop(stream);
+    if (stream->frame) {
+        free(stream->frame);
+        stream->frame = NULL;
+    }
+    dwcp_feed_wake(feed);
+}
+
+static void *join_run(void *opaque)
+{
+    DwcpStream *stream = opaque;
+    DwcpSource *source = source_of(stream);
+    uint64_t deadline_ns = dwcp_now_ns() + DWCP_HANDSHAKE_MS * 1000000ull;
+    DwcpAddresses addresses = source->addresses;
+    DwcpError err, full;
+    int rc;
+
+    rc = dwcp_connect(stream, &addresses, deadline_ns, &err);
+    if (rc == 0) {
+        rc = handshake(source, stream, deadline_ns, &err);
+    }
+    if (rc == 0 && dwcp_session_adopt(&source->session, stream) == 0) {
+        stream_serve(stream);
+    } else if (rc < 0) {
+        (void)dwcp_fail(&full, rc, "stream %u: %.200s", stream->index,
+                        err.text);
+        dwcp_session_fail(&source->session, &full, true);
+    }
+    return NULL;
+}
+
+/* Streams 1.. and the workers; called by stream 0's thread. */
+static int start_others(DwcpSource *source, DwcpError *err)
+{
+    DwcpStream *stream;
+    int rc;
+
+    while (source->workers_started < source->workers_wanted) {
+        rc = dwcp_thread_start(&source->workers[source->workers_started],
+                               "dwcp-encode", worker_run, source, err);
+        if (rc < 0) {
+            return rc;
+        }
+        source->workers_started++;
+    }
+    while (source->streams_started < source->streams_wanted) {
+        stream = dwcp_stream_new(&source->session, &dwcp_source_ops, &source->feed);
+        if (!stream) {
+            return dwcp_fail(err, -ENOMEM, "no memory for stream %u",
+                             source->streams_started);
+        }
+        stream->index = source->streams_started;
+        source->streams[stream->index] = stream;
+        rc = dwcp_thread_start(&stream->thread, "dwcp-stream", join_run,
+                               stream, err);
+        if (rc < 0) {
+            dwcp_stream_free(stream);
+            source->streams[source->streams_started] = NULL;
+            return rc;
+        }
+        source->streams_started++;
+    }
+    return 0;
+}
+
+static int first_connect(DwcpSource *source, DwcpStream *stream,
+                         DwcpError *err)
+{
+    uint64_t deadline_ns = dwcp_now_ns() + DWCP_HANDSHAKE_MS * 1000000ull;
+    int rc;
+
+    rc = dwcp_resolve(stream, source->host, source->port, source->family,
+                      deadline_ns, &source->addresses, err);
+    if (rc == 0) {
+        rc = dwcp_connect(stream, &source->addresses, deadline_ns, err);
+    }
+    if (rc == 0) {
+        rc = handshake(source, stream, deadline_ns, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    stream->pump = dwcp_pump_new(stream);
+    if (!stream->pump) {
+        return dwcp_fail(err, -ENOMEM, "no memory or descriptor for channel 0");
+    }
+    rc = dwcp_session_adopt(&source->session, stream);
+    if (rc < 0) {
+        return dwcp_fail(err, rc, "cancelled");
+    }
+    atomic_store(&source->session.heard_ns, dwcp_now_ns());
+    atomic_store(&source->session.progress_ns, dwcp_now_ns());
+    return dwcp_session_move(&source->session, DWCP_PHASE_UP, "WELCOME", err);
+}
+
+void *dwcp_source_run(void *opaque)
+{
+    DwcpStream *stream = opaque;
+    DwcpSource *source = source_of(stream);
+    DwcpError err;
+
+    if (first_connect(source, stream, &err) < 0) {
+        dwcp_session_fail(&source->session, &err, false);
+        dwcp_session_drop(&source->session, stream);
+        return NULL;
+    }
+    if (start_others(source, &err) < 0) {
+        dwcp_session_fail(&source->session, &err, true);
+    } else {
+        dwcp_session_tell_connected(&source->session);
+    }
+    stream_serve(stream);
+    return NULL;
+}

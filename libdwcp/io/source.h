@@ -1,0 +1,45 @@
+/*
+ * The source's inside, shared by its two files
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_IO_SOURCE_H
+#define DWCP_IO_SOURCE_H
+
+#include "io/feed.h"
+#include "io/socket.h"
+
+typedef struct DwcpSourceBlock {
+    const uint8_t *host;
+    uint64_t pages;
+} DwcpSourceBlock;
+
+struct DwcpSource {
+    DwcpSession session;
+    DwcpFeed feed;
+
+    /* set at init, read-only */
+    char *host, *port;
+    int family;
+    unsigned streams_wanted, workers_wanted;
+
+    /* set before the first put, then read-only */
+    DwcpSourceBlock *blocks;
+    unsigned blocks_count;
+
+    /* stream 0's thread until it ends, then _free's */
+    DwcpAddresses addresses;
+    DwcpStream *streams[DWCP_STREAMS_MAX];
+    unsigned streams_started;
+    pthread_t workers[DWCP_WORKERS_MAX];
+    unsigned workers_started;
+};
+
+/* dwcp_source_run: stream 0's thread, from resolving to the end; @opaque is
+ * the stream, and the stream's role the source's feed */
+void *dwcp_source_run(void *opaque);
+
+extern const DwcpStreamOps dwcp_source_ops;
+
+#endif
