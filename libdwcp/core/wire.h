@@ -26,9 +26,9 @@ typedef enum DwcpRecordType {
     DWCP_RECORD_READY = 8,       /* target to source, stream 0 */
     DWCP_RECORD_GO = 9,          /* source to target, stream 0 */
     DWCP_RECORD_SEALED = 10,     /* target to source, stream 0 */
-    DWCP_RECORD_PING = 11,       /* both ways, stream 0 */
-    DWCP_RECORD_PONG = 12,
-    DWCP_RECORD_ABORT = 13,      /* both ways, any stream */
+    DWCP_RECORD_PING = 11,       /* source to target, stream 0 */
+    DWCP_RECORD_PONG = 12,       /* target to source, stream 0 */
+    DWCP_RECORD_ABORT = 13,      /* both ways, stream 0 */
 } DwcpRecordType;
 
 #define DWCP_RECORD_HEADER 8u

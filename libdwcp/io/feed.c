@@ -184,15 +184,25 @@ uint64_t dwcp_feed_pending_pages(DwcpFeed *feed)
     return atomic_load(&feed->put_pages) - acked;
 }
 
+/* Bytes per second that can be expected to leave; 0 = not known yet. */
+static uint64_t rate_locked(const DwcpFeed *feed)
+{
+    uint64_t limit = feed->pacer.rate_bytes_per_s;
+
+    return limit && (!feed->rate_bytes_per_s || limit < feed->rate_bytes_per_s)
+               ? limit
+               : feed->rate_bytes_per_s;
+}
+
 /* Ready bytes beyond which workers pause. */
 static uint64_t ready_limit_locked(const DwcpFeed *feed)
 {
-    uint64_t limit = feed->rate_bytes_per_s / 1000 * feed->queue_ms_max;
+    uint64_t rate = rate_locked(feed);
+    uint64_t limit = rate ? rate / 1000 * feed->queue_ms_max
+                          : DWCP_QUEUE_BYTES_START;
 
-    if (!feed->rate_bytes_per_s || limit > feed->queue_bytes_max) {
-        return feed->queue_bytes_max; /* not known yet, or fast */
-    }
-    return limit < DWCP_QUEUE_BYTES_MIN ? DWCP_QUEUE_BYTES_MIN : limit;
+    limit = limit < DWCP_QUEUE_BYTES_MIN ? DWCP_QUEUE_BYTES_MIN : limit;
+    return limit < feed->queue_bytes_max ? limit : feed->queue_bytes_max;
 }
 
 static bool full_locked(const DwcpFeed *feed)
@@ -266,10 +276,11 @@ static bool may_encode_locked(const DwcpFeed *feed)
 static uint64_t share_locked(const DwcpFeed *feed)
 {
     uint64_t share = (feed->ring_in - feed->ring_out) / feed->streams_wanted;
-    uint64_t timely = feed->rate_bytes_per_s / 1000 * FRAME_MS /
-                      feed->streams_wanted / CHUNK_WIRE_BYTES;
+    uint64_t rate = rate_locked(feed);
+    uint64_t timely =
+        rate / 1000 * FRAME_MS / feed->streams_wanted / CHUNK_WIRE_BYTES;
 
-    return feed->rate_bytes_per_s && timely < share ? timely : share;
+    return rate && timely < share ? timely : share;
 }
 
 /* Moves chunks from the ring to @pages; the number follows the position. */

@@ -16,9 +16,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "core/codec.h"
 #include "core/fail.h"
-#include "io/pump.h"
 #include "io/socket.h"
 #include "io/target.h"
 
@@ -161,11 +159,8 @@ static int handshake(DwcpTarget *target, DwcpStream *stream, DwcpError *err)
     if (rc == 0) {
         rc = dwcp_confirm_check(confirm, hello_bytes, welcome_bytes, err);
     }
-    if (rc == 0 && stream->index == 0) {
-        stream->pump = dwcp_pump_new(stream);
-        if (!stream->pump) {
-            rc = dwcp_fail(err, -ENOMEM, "no memory for channel 0");
-        }
+    if (rc == 0) {
+        rc = dwcp_stream_open(stream, err);
     }
     if (rc == 0) {
         rc = dwcp_session_adopt(&target->session, stream);
@@ -200,9 +195,7 @@ static void *stream_run(void *opaque)
     DwcpError err;
     int rc;
 
-    stream->decoder = dwcp_decoder_new(target->session.page_size);
-    rc = stream->decoder ? handshake(target, stream, &err)
-                         : dwcp_fail(&err, -ENOMEM, "no memory for a stream");
+    rc = handshake(target, stream, &err);
     pthread_mutex_lock(&target->session.lock);
     target->handshakes--;
     pthread_mutex_unlock(&target->session.lock);

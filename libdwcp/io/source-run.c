@@ -17,7 +17,6 @@
 
 #include "core/bytes.h"
 #include "core/fail.h"
-#include "io/pump.h"
 
 static DwcpSource *source_of(DwcpStream *stream)
 {
@@ -196,6 +195,7 @@ static void *worker_run(void *opaque)
 {
     DwcpSource *source = opaque;
     DwcpEncoder *encoder = NULL;
+    size_t encoder_bytes = 0;
     unsigned level;
     DwcpFrame *frame;
     DwcpPages pages;
@@ -208,11 +208,14 @@ static void *worker_run(void *opaque)
             dwcp_session_fail(&source->session, &err, true);
             return NULL;
         }
-        atomic_fetch_add(&source->session.memory_bytes,
-                         dwcp_encoder_bytes(encoder));
     }
     while (dwcp_feed_take(&source->feed, &pages, &frame, &level) == 0) {
         encode(source, encoder, &pages, level, frame);
+        if (encoder) { /* zstd allocates as it learns what a level needs */
+            atomic_fetch_add(&source->session.memory_bytes,
+                             dwcp_encoder_bytes(encoder) - encoder_bytes);
+            encoder_bytes = dwcp_encoder_bytes(encoder);
+        }
         dwcp_feed_ready(&source->feed, frame, &pages);
     }
     dwcp_encoder_free(encoder);
@@ -244,6 +247,9 @@ static void *join_run(void *opaque)
     rc = dwcp_connect(stream, &addresses, deadline_ns, &err);
     if (rc == 0) {
         rc = handshake(source, stream, deadline_ns, &err);
+    }
+    if (rc == 0) {
+        rc = dwcp_stream_open(stream, &err);
     }
     if (rc == 0 && dwcp_session_adopt(&source->session, stream) == 0) {
         stream_serve(stream);
@@ -306,9 +312,9 @@ static int first_connect(DwcpSource *source, DwcpStream *stream,
     if (rc < 0) {
         return rc;
     }
-    stream->pump = dwcp_pump_new(stream);
-    if (!stream->pump) {
-        return dwcp_fail(err, -ENOMEM, "no memory or descriptor for channel 0");
+    rc = dwcp_stream_open(stream, err);
+    if (rc < 0) {
+        return rc;
     }
     rc = dwcp_session_adopt(&source->session, stream);
     if (rc < 0) {

@@ -41,26 +41,44 @@ DwcpStream *dwcp_stream_new(DwcpSession *session, const DwcpStreamOps *ops,
     stream->role = role;
     stream->fd = -1;
     pthread_mutex_init(&stream->out_lock, NULL);
-    stream->in_size = dwcp_frame_bytes_max(session->page_size) + DWCP_READ_AHEAD;
-    if (session->role == DWCP_ROLE_SOURCE) {
-        stream->in_size =
-            DWCP_CONTROL_BODY_MAX + DWCP_RECORD_HEADER + DWCP_READ_AHEAD;
-        stream->unacked =
-            calloc(DWCP_STREAM_UNACKED_MAX, sizeof(*stream->unacked));
-    }
-    stream->in = malloc(stream->in_size);
-    stream->ctrl = malloc(DWCP_CONTROL_QUEUE_MAX);
-    stream->out = malloc(DWCP_CONTROL_QUEUE_MAX);
     stream->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    atomic_fetch_add(&session->memory_bytes,
-                     stream->in_size + 2 * DWCP_CONTROL_QUEUE_MAX);
-    if (!stream->in || !stream->ctrl || !stream->out || stream->wake_fd < 0 ||
-        (session->role == DWCP_ROLE_SOURCE && !stream->unacked)) {
-        dwcp_stream_free(stream);
+    if (stream->wake_fd < 0) {
+        pthread_mutex_destroy(&stream->out_lock);
+        free(stream);
         return NULL;
     }
     dwcp_session_link(session, stream);
     return stream;
+}
+
+int dwcp_stream_open(DwcpStream *stream, DwcpError *err)
+{
+    DwcpSession *session = stream->session;
+    bool source = session->role == DWCP_ROLE_SOURCE;
+    size_t unacked_bytes =
+        source ? DWCP_STREAM_UNACKED_MAX * sizeof(*stream->unacked) : 0;
+
+    stream->in_size =
+        DWCP_READ_AHEAD + (source ? DWCP_CONTROL_BODY_MAX + DWCP_RECORD_HEADER
+                                  : dwcp_frame_bytes_max(session->page_size));
+    stream->in = malloc(stream->in_size);
+    stream->ctrl = malloc(DWCP_CONTROL_QUEUE_MAX);
+    stream->out = malloc(DWCP_CONTROL_QUEUE_MAX);
+    stream->unacked = source ? malloc(unacked_bytes) : NULL;
+    stream->decoder = source ? NULL : dwcp_decoder_new(session->page_size);
+    stream->pump = stream->index ? NULL : dwcp_pump_new(stream);
+    if (!stream->in || !stream->ctrl || !stream->out ||
+        (source ? !stream->unacked : !stream->decoder) ||
+        (!stream->index && !stream->pump)) {
+        return dwcp_fail(err, -ENOMEM, "no memory or descriptor for stream %u",
+                         stream->index);
+    }
+    stream->memory_bytes =
+        stream->in_size + 2 * DWCP_CONTROL_QUEUE_MAX + unacked_bytes +
+        (source ? 0 : dwcp_decoder_bytes(stream->decoder)) +
+        (stream->pump ? DWCP_CHANNEL_WINDOW + DWCP_CHANNEL_DATA_MAX : 0);
+    atomic_fetch_add(&session->memory_bytes, stream->memory_bytes);
+    return 0;
 }
 
 void dwcp_stream_free(DwcpStream *stream)
@@ -69,14 +87,11 @@ void dwcp_stream_free(DwcpStream *stream)
         return;
     }
     dwcp_session_unlink(stream->session, stream);
-    atomic_fetch_sub(&stream->session->memory_bytes,
-                     stream->in_size + 2 * DWCP_CONTROL_QUEUE_MAX);
+    atomic_fetch_sub(&stream->session->memory_bytes, stream->memory_bytes);
     if (stream->fd >= 0) {
         close(stream->fd);
     }
-    if (stream->wake_fd >= 0) {
-        close(stream->wake_fd);
-    }
+    close(stream->wake_fd);
     dwcp_pump_free(stream->pump);
     dwcp_decoder_free(stream->decoder);
     free(stream->unacked);

@@ -73,6 +73,7 @@ struct DwcpStream {
     /* owner thread only */
     uint8_t *in; /* in_size bytes; [in_at, in_end) is not parsed yet */
     size_t in_size, in_at, in_end;
+    size_t memory_bytes; /* of all buffers, as the session counts them */
     size_t in_missing; /* of the record that is being read; 0 = unknown */
     bool in_held;       /* the first record waits for a wake-up */
     DwcpFrame *frame;   /* being sent */
@@ -101,10 +102,18 @@ struct DwcpStream {
     atomic_bool done; /* the thread is about to return */
 };
 
-/* dwcp_stream_new: no socket, no thread yet; Returns: NULL, out of memory or
- * descriptors */
+/* dwcp_stream_new: no socket, no thread, no buffers yet; Returns: NULL, out of
+ * memory or descriptors */
 DwcpStream *dwcp_stream_new(DwcpSession *session, const DwcpStreamOps *ops,
                             void *role);
+
+/*
+ * dwcp_stream_open: allocate buffers; after the handshake, so that strangers
+ * cost little, and before dwcp_session_adopt
+ *
+ * Returns: 0 or -ENOMEM
+ */
+int dwcp_stream_open(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
 
 /* dwcp_stream_free: after its thread was joined; NULL is allowed */
 void dwcp_stream_free(DwcpStream *stream);
