@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <glib.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ __attribute__((visibility("default"))) const char *
 __tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
-    return "race:^gather$\n";
+    return "race:gather\nrace:find_zeros\nrace:output_once\n";
 }
 
 /* ---------------------------------------------------------------- ends -- */
@@ -280,8 +281,20 @@ static unsigned entries(const char *path)
     return count;
 }
 
+static gpointer nothing_run(gpointer opaque)
+{
+    return opaque;
+}
+
 Usage usage_now(void)
 {
+    static gsize once;
+
+    /* A sanitizer starts a thread of its own with the first of ours. */
+    if (g_once_init_enter(&once)) {
+        g_thread_join(g_thread_new("first", nothing_run, NULL));
+        g_once_init_leave(&once, 1);
+    }
     return (Usage){ entries("/proc/self/fd"), entries("/proc/self/task") };
 }
 

@@ -12,7 +12,6 @@
 #ifndef DWCP_TESTS_KIT_H
 #define DWCP_TESTS_KIT_H
 
-#include <glib.h>
 #include <pthread.h>
 
 #include "core/bounds.h"

@@ -10,6 +10,7 @@
  */
 
 #include <errno.h>
+#include <glib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>

@@ -193,12 +193,12 @@ static int pages_decode(const uint8_t *in, uint32_t length, DwcpPages *out)
 
 static void test_pages_golden(void)
 {
-    uint8_t bytes[HEAD_BYTES];
+    uint8_t bytes[HEAD_BYTES + PAYLOAD] = { 0 };
     DwcpPages got;
     unsigned i;
 
     dwcp_pages_encode(bytes, &sample);
-    golden_check("pages-head", bytes, sizeof(bytes));
+    golden_check("pages-head", bytes, HEAD_BYTES);
     g_assert_cmpuint(dwcp_pages_head_bytes(2), ==, HEAD_BYTES);
     g_assert_cmpuint(dwcp_pages_plain(&sample), ==, 3);
     g_assert_cmpuint(dwcp_pages_present(&sample), ==, 4);
@@ -310,7 +310,7 @@ static void test_pages_count(void)
 /* Every byte of the head, every value: refused, or a lawful description. */
 static void test_pages_flipped(void)
 {
-    uint8_t bytes[HEAD_BYTES];
+    uint8_t *bytes = g_malloc0(HEAD_BYTES + PAYLOAD);
     unsigned at, value, i;
     DwcpPages got;
 
@@ -337,6 +337,7 @@ static void test_pages_flipped(void)
             g_assert_false(at >= 44 && at < 48);
         }
     }
+    g_free(bytes);
 }
 
 int main(int argc, char **argv)
