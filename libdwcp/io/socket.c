@@ -245,12 +245,18 @@ int dwcp_connect(DwcpStream *stream, DwcpAddresses *addresses,
                  uint64_t deadline_ns, DwcpError *err)
 {
     int rc = dwcp_fail(err, -EADDRNOTAVAIL, "the host has no address");
+    uint64_t now_ns, share_ns;
     unsigned i;
 
     for (i = 0; i < addresses->count; i++) {
+        /* One that does not answer leaves time for the others. */
+        now_ns = dwcp_now_ns();
+        share_ns = deadline_ns > now_ns
+                       ? (deadline_ns - now_ns) / (addresses->count - i)
+                       : 0;
         rc = connect_one(stream,
                          (const struct sockaddr *)&addresses->list[i].addr,
-                         addresses->list[i].length, deadline_ns, err);
+                         addresses->list[i].length, now_ns + share_ns, err);
         if (rc == 0) {
             addresses->list[0] = addresses->list[i];
             addresses->count = 1;
