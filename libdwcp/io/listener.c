@@ -199,6 +199,7 @@ static void *stream_run(void *opaque)
     pthread_mutex_lock(&target->session.lock);
     target->handshakes--;
     pthread_mutex_unlock(&target->session.lock);
+    wake(target); /* it may have stopped accepting */
     if (rc == 0) {
         serve(target, stream);
     } else if (rc != -ECANCELED) {
