@@ -20,6 +20,9 @@
 #include "io/socket.h"
 #include "io/target.h"
 
+/* How long the listener waits when the process is out of descriptors. */
+#define ACCEPT_PAUSE_MS 100
+
 static void wake(DwcpTarget *target)
 {
     const uint64_t one = 1;
@@ -216,12 +219,18 @@ static void *stream_run(void *opaque)
 
 static void accept_one(DwcpTarget *target)
 {
+    struct pollfd woken = { .fd = target->listen_wake_fd, .events = POLLIN };
     DwcpStream *stream;
     DwcpError err;
     int fd;
 
     fd = accept4(target->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+            errno == ENOMEM) {
+            /* It stays in the backlog: asking at once again would spin. */
+            (void)poll(&woken, 1, ACCEPT_PAUSE_MS);
+        }
         return;
     }
     dwcp_socket_prepare(fd);
