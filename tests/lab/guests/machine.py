@@ -63,6 +63,7 @@ class Machine:
             argv += ['-add-fd', f'fd={fd},set={number}']
         if incoming:
             argv += ['-incoming', 'defer']
+        self.is_frozen = False
         self._log = open(self.path('log'), 'wb')
         common = {'stdin': subprocess.DEVNULL, 'stdout': self._log,
                   'stderr': self._log, 'pass_fds': descriptors,
@@ -130,8 +131,24 @@ class Machine:
     def is_running(self):
         return self._popen.poll() is None
 
+    @property
+    def returncode(self):
+        """As subprocess tells it: None while QEMU runs, negative a signal."""
+        return self._popen.poll()
+
     def cpu_seconds(self):
         return cpu_seconds(self.pid)
+
+    def freeze(self):
+        """Stops the process, as a host that hangs would."""
+        self.is_frozen = True
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self):
+        # Whoever started it in a host stops with it, but goes on alone.
+        for pid in (self.pid, self._popen.pid):
+            os.kill(pid, signal.SIGCONT)
+        self.is_frozen = False
 
     def _end(self):
         if self.qmp:
@@ -144,6 +161,8 @@ class Machine:
         if self._popen.poll() is None:
             # By descriptor: a number may already be another process's.
             try:
+                if self.is_frozen:
+                    self.thaw()
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             except ProcessLookupError:
                 pass
