@@ -348,7 +348,8 @@ static void connection_lost(DwcpStream *stream, DwcpError *err)
 
     pthread_mutex_lock(&session->lock);
     while (stream->index != 0 && !local && !session->error.code &&
-           !session->lost && session->phase != DWCP_PHASE_SEALED) {
+           !session->lost && session->phase != DWCP_PHASE_SEALED &&
+           !atomic_load(&session->closing)) {
         if (pthread_cond_timedwait(&session->changed, &session->lock, &until) ==
             ETIMEDOUT) {
             break;
