@@ -298,7 +298,8 @@ class Resources:
             with contextlib.suppress(OSError):
                 link = os.readlink(f"/proc/{self._one.pid}/fd/{fd}")
                 found.append(link.split(":")[0])
-        return sorted(found)
+        # This one QEMU opens once, asked for any use of it, and keeps.
+        return sorted(name for name in found if name != "/dev/userfaultfd")
 
     def _more(self):
         """What is there now and was not."""
