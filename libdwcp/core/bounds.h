@@ -54,6 +54,9 @@
 
 #define DWCP_ABORT_TEXT_MAX 200u
 
+/* Of each thread; the deepest is a name service module's. */
+#define DWCP_STACK_BYTES (512u << 10)
+
 #define DWCP_QUEUE_BYTES_DEFAULT (32u << 20)
 #define DWCP_QUEUE_BYTES_MIN (256u << 10)
 #define DWCP_QUEUE_BYTES_START (4 * DWCP_FRAME_PLAIN_MAX) /* rate unknown */

@@ -25,6 +25,8 @@
 /* DWCP_LEVEL_AUTO is one of these. */
 #define LEVEL_IDLE_LINK 2u
 #define LEVEL_FULL_LINK 3u
+/* From here on 2 MiB take a large part of a second. */
+#define LEVEL_SLOW 10
 int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
                    uint32_t queue_bytes_max, uint32_t queue_ms_max,
                    unsigned frames_max, unsigned streams_wanted, int level,
@@ -271,7 +273,8 @@ static bool may_encode_locked(const DwcpFeed *feed)
 
 /*
  * Chunks that one frame should take: one stream's share of what waits, so that
- * the end of a round is spread over all, and what it can send in FRAME_MS.
+ * the end of a round is spread over all, and what it can send in FRAME_MS.  At
+ * a slow level one chunk only: _free waits for the frame that is being encoded.
  */
 static uint64_t share_locked(const DwcpFeed *feed)
 {
@@ -280,6 +283,9 @@ static uint64_t share_locked(const DwcpFeed *feed)
     uint64_t timely =
         rate / 1000 * FRAME_MS / feed->streams_wanted / CHUNK_WIRE_BYTES;
 
+    if (feed->level >= LEVEL_SLOW) {
+        return 1;
+    }
     return rate && timely < share ? timely : share;
 }
 

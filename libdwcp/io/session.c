@@ -34,14 +34,19 @@ void dwcp_cond_init_monotonic(pthread_cond_t *cond)
 int dwcp_thread_start(pthread_t *thread, const char *name,
                       void *(*run)(void *), void *arg, DwcpError *err)
 {
+    pthread_attr_t attr;
     sigset_t all, old;
     int rc;
 
+    /* The default of 8 MiB would all be locked with a guest's memory. */
+    pthread_attr_init(&attr);
+    (void)pthread_attr_setstacksize(&attr, DWCP_STACK_BYTES);
     /* The user's signal handlers must not run on our threads. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = pthread_create(thread, NULL, run, arg);
+    rc = pthread_create(thread, &attr, run, arg);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
     if (rc) {
         return dwcp_fail(err, -EAGAIN, "cannot start thread %s: %s", name,
                          strerror(rc));

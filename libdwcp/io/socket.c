@@ -4,9 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tcp.h> /* libc's tcp_info ends before bytes_acked */
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -333,13 +333,14 @@ int dwcp_write_exact(DwcpStream *stream, const void *data, size_t length,
     return 0;
 }
 
-uint64_t dwcp_socket_rtt_us(int fd)
+void dwcp_socket_measure(int fd, uint64_t *rtt_us, uint64_t *acked_bytes)
 {
     struct tcp_info info = { 0 };
     socklen_t length = sizeof(info);
 
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0) {
-        return 0;
+    *rtt_us = *acked_bytes = 0;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0) {
+        *rtt_us = info.tcpi_rtt;
+        *acked_bytes = info.tcpi_bytes_acked;
     }
-    return info.tcpi_rtt;
 }

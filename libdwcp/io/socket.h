@@ -56,7 +56,8 @@ int dwcp_read_exact(DwcpStream *stream, void *data, size_t length,
 int dwcp_write_exact(DwcpStream *stream, const void *data, size_t length,
                      uint64_t deadline_ns, DwcpError *err) DWCP_CHECKED;
 
-/* dwcp_socket_rtt_us: smoothed round-trip time; 0 = not known */
-uint64_t dwcp_socket_rtt_us(int fd);
+/* dwcp_socket_measure: smoothed round-trip time, and bytes that the peer's
+ * kernel has acknowledged since the start; 0 = not known */
+void dwcp_socket_measure(int fd, uint64_t *rtt_us, uint64_t *acked_bytes);
 
 #endif

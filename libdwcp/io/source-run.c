@@ -147,8 +147,18 @@ static int silence_check(DwcpSource *source, uint64_t now_ns, DwcpError *err)
 static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
 {
     DwcpSource *source = source_of(stream);
-    uint64_t rtt_us = dwcp_socket_rtt_us(stream->fd);
+    uint64_t rtt_us, acked_bytes;
 
+    dwcp_socket_measure(stream->fd, &rtt_us, &acked_bytes);
+    /*
+     * A PING waits behind a frame, which can take long on a slow link.  That
+     * the frame's bytes arrive is a sign of life then: a peer that is frozen
+     * takes no more of it than its socket's buffer.
+     */
+    if (stream->frame && acked_bytes > stream->tcp_acked_bytes) {
+        atomic_store(&source->session.heard_ns, now_ns);
+    }
+    stream->tcp_acked_bytes = acked_bytes;
     pthread_mutex_lock(&source->session.lock);
     source->session.rtt_us = rtt_us;
     pthread_mutex_unlock(&source->session.lock);

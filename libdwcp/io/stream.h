@@ -85,6 +85,7 @@ struct DwcpStream {
     bool want_out;      /* the socket takes no more now */
     uint64_t wait_ns;   /* what pull said */
     uint64_t ticked_ns;
+    uint64_t tcp_acked_bytes; /* source, stream 0: at the last tick */
     DwcpPump *pump;     /* stream 0 */
     void *decoder;      /* target: DwcpDecoder */
     /* source: frames sent and not acknowledged, a ring */
