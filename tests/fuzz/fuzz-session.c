@@ -61,6 +61,14 @@ static void on_failed(void *opaque, const DwcpError *err)
     told(user, &user->failed);
 }
 
+/* All connections are good ones: none may be refused. */
+static void on_warned(void *opaque, const DwcpError *err)
+{
+    (void)opaque;
+    fprintf(stderr, "warned: %s\n", err->text);
+    fuzz_require(!"refused");
+}
+
 static void wait_for(User *user, const unsigned *what)
 {
     pthread_mutex_lock(&user->lock);
@@ -108,7 +116,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int fd[2], rc;
 
     fuzz_require(ram != NULL);
-    options.events = (DwcpEvents){ on_connected, on_changed, on_failed, NULL,
+    options.events = (DwcpEvents){ on_connected, on_changed, on_failed, on_warned,
                                    &user };
     fuzz_require(dwcp_target_new(&options, &user.target, NULL) == 0);
     fuzz_require(dwcp_target_listen(user.target, kit_listen(port), NULL) == 0);

@@ -102,26 +102,40 @@ DwcpTargetOptions end_target_options(void)
                                 .page_size = PAGE };
 }
 
-void end_source(End *end, const DwcpSourceOptions *options)
+int end_try_source(End *end, const DwcpSourceOptions *options, DwcpError *err)
 {
     DwcpSourceOptions mine = *options;
-    DwcpError err = { 0 };
 
     end_init(end);
     mine.events = events_of(end);
-    g_assert_cmpint(dwcp_source_new(&mine, &end->source, &err), ==, 0);
+    return dwcp_source_new(&mine, &end->source, err);
+}
+
+int end_try_target(End *end, const DwcpTargetOptions *options, int listen_fd,
+                   DwcpError *err)
+{
+    DwcpTargetOptions mine = *options;
+    int rc;
+
+    end_init(end);
+    mine.events = events_of(end);
+    rc = dwcp_target_new(&mine, &end->target, err);
+    return rc < 0 ? rc : dwcp_target_listen(end->target, listen_fd, err);
+}
+
+void end_source(End *end, const DwcpSourceOptions *options)
+{
+    DwcpError err = { 0 };
+
+    g_assert_cmpint(end_try_source(end, options, &err), ==, 0);
 }
 
 void end_target(End *end, const DwcpTargetOptions *options, char *port)
 {
-    DwcpTargetOptions mine = *options;
     DwcpError err = { 0 };
 
-    end_init(end);
-    mine.events = events_of(end);
-    g_assert_cmpint(dwcp_target_new(&mine, &end->target, &err), ==, 0);
-    g_assert_cmpint(dwcp_target_listen(end->target, kit_listen(port), &err),
-                    ==, 0);
+    g_assert_cmpint(end_try_target(end, options, kit_listen(port), &err), ==,
+                    0);
 }
 
 void end_connect(End *end)
@@ -131,23 +145,23 @@ void end_connect(End *end)
     g_assert_cmpint(dwcp_source_connect(end->source, &err), ==, 0);
 }
 
-void end_ram(End *end, uint64_t pages)
+int end_try_ram(End *end, uint64_t pages, DwcpError *err)
 {
-    DwcpError err = { 0 };
-
     end->pages = pages;
     end->ram = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert(end->ram != MAP_FAILED);
-    if (end->source) {
-        g_assert_cmpint(dwcp_source_add_block(end->source, end->ram,
-                                              pages * PAGE, &err),
-                        ==, 0);
-    } else {
-        g_assert_cmpint(dwcp_target_add_block(end->target, end->ram,
-                                              pages * PAGE, &err),
-                        ==, 0);
-    }
+    return end->source ? dwcp_source_add_block(end->source, end->ram,
+                                               pages * PAGE, err)
+                       : dwcp_target_add_block(end->target, end->ram,
+                                               pages * PAGE, err);
+}
+
+void end_ram(End *end, uint64_t pages)
+{
+    DwcpError err = { 0 };
+
+    g_assert_cmpint(end_try_ram(end, pages, &err), ==, 0);
 }
 
 void end_take(End *end)

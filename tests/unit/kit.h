@@ -42,6 +42,14 @@ DwcpTargetOptions end_target_options(void);
 /* end_source, end_target: a new end; a target listens, its port in @port */
 void end_source(End *end, const DwcpSourceOptions *options);
 void end_target(End *end, const DwcpTargetOptions *options, char *port);
+/* the same, but failure is an answer; an end that could not be made is freed
+ * with end_free as well.  A listener belongs to the end on success only. */
+int end_try_source(End *end, const DwcpSourceOptions *options,
+                   DwcpError *err) DWCP_CHECKED;
+int end_try_target(End *end, const DwcpTargetOptions *options, int listen_fd,
+                   DwcpError *err) DWCP_CHECKED;
+int end_try_ram(End *end, uint64_t pages, DwcpError *err) DWCP_CHECKED;
+
 void end_connect(End *end);
 void end_ram(End *end, uint64_t pages); /* map and add a block */
 void end_take(End *end);                /* channel 0 */

@@ -8,8 +8,6 @@
 #include <sched.h>
 #include <string.h>
 
-#define PAGES_OF_BLOCK 300u
-
 static void reach(Move *move, MoveStep step)
 {
     /* Two threads, but each step is the one thread's or the other's. */
@@ -52,11 +50,11 @@ static int hand_over(Move *move)
     unsigned round, i;
     int rc;
 
-    rc = dwcp_source_put(source, 0, 0, PAGES_OF_BLOCK);
+    rc = dwcp_source_put(source, 0, 0, MOVE_PAGES);
     reach(move, MOVE_PUT);
     for (round = 0; rc == 0 && round < 3; round++) {
         dwcp_source_round(source);
-        for (i = 0; rc == 0 && i < PAGES_OF_BLOCK; i += 7 + round) {
+        for (i = 0; rc == 0 && i < MOVE_PAGES; i += 7 + round) {
             memset(move->source.ram + i * (size_t)PAGE, (int)(i + round), 100);
             rc = dwcp_source_put(source, 0, i, 1);
         }
@@ -128,8 +126,7 @@ void move_new(Move *move, const DwcpTargetOptions *target_options)
 {
     memset(move, 0, sizeof(*move));
     end_target(&move->target, target_options, move->port);
-    end_ram(&move->target, PAGES_OF_BLOCK);
-    memset(move->target.ram, 0xdd, PAGES_OF_BLOCK * PAGE);
+    end_ram(&move->target, MOVE_PAGES);
 }
 
 void move_start(Move *move, const DwcpSourceOptions *source_options,
@@ -139,12 +136,18 @@ void move_start(Move *move, const DwcpSourceOptions *source_options,
 
     options.port = port;
     end_source(&move->source, &options);
-    end_ram(&move->source, PAGES_OF_BLOCK);
-    memset(move->source.ram, 0x11, PAGES_OF_BLOCK * PAGE / 2);
+    end_ram(&move->source, MOVE_PAGES);
+    move_run(move);
+    end_connect(&move->source);
+}
+
+void move_run(Move *move)
+{
+    memset(move->target.ram, 0xdd, MOVE_PAGES * PAGE);
+    memset(move->source.ram, 0x11, MOVE_PAGES * PAGE / 2);
     move->watcher = g_thread_new("watcher", watcher_run, move);
     move->target_thread = g_thread_new("target", target_run, move);
     move->source_thread = g_thread_new("source", source_run, move);
-    end_connect(&move->source);
 }
 
 void move_wait(Move *move, MoveStep step)
@@ -186,7 +189,7 @@ MoveOutcome move_end(Move *move)
     }
     if (out.go) {
         g_assert_cmpint(memcmp(move->source.ram, move->target.ram,
-                               PAGES_OF_BLOCK * PAGE),
+                               MOVE_PAGES * PAGE),
                         ==, 0);
     } else {
         g_assert_cmpint(dwcp_target_go(target), <, 0);

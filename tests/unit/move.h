@@ -37,6 +37,8 @@ typedef struct Move {
     int finish_rc; /* valid once finish_called */
 } Move;
 
+#define MOVE_PAGES 300u
+
 /* move_new: both ends, the target listening, nothing started */
 void move_new(Move *move, const DwcpTargetOptions *target_options);
 
@@ -46,6 +48,10 @@ void move_start(Move *move, const DwcpSourceOptions *source_options,
 
 /* move_wait: until @step is reached or the source's driver has ended */
 void move_wait(Move *move, MoveStep step);
+
+/* move_run: start the drivers of two ends that have MOVE_PAGES of RAM each;
+ * the caller connects them */
+void move_run(Move *move);
 
 typedef struct MoveOutcome {
     bool gone; /* the source may not run */
