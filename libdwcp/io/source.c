@@ -254,14 +254,28 @@ int dwcp_source_wait(DwcpSource *source, unsigned timeout_ms)
     return dwcp_feed_wait(&source->feed, timeout_ms);
 }
 
+/* SEALED acknowledges everything: it may overtake ACKs on other streams, which
+ * then nobody reads. */
+static bool all_acked(DwcpSource *source)
+{
+    return dwcp_session_phase(&source->session) == DWCP_PHASE_SEALED;
+}
+
 uint64_t dwcp_source_pending_bytes(DwcpSource *source)
 {
+    if (all_acked(source)) {
+        return 0;
+    }
     return dwcp_feed_pending_pages(&source->feed) * source->session.page_size;
 }
 
 uint64_t dwcp_source_acked_bytes(DwcpSource *source)
 {
-    return atomic_load(&source->feed.acked_pages) * source->session.page_size;
+    uint64_t pages = all_acked(source)
+                         ? atomic_load(&source->feed.put_pages)
+                         : atomic_load(&source->feed.acked_pages);
+
+    return pages * source->session.page_size;
 }
 
 void dwcp_source_set_rate(DwcpSource *source, uint64_t bytes_per_s)

@@ -183,6 +183,8 @@ MoveOutcome move_end(Move *move)
         g_assert_cmpint(out.gone, ==, move->finish_rc >= 0);
         if (move->finish_rc == 0) {
             g_assert_true(out.go);
+            /* Sealed means that all has arrived, seen or not. */
+            g_assert_cmpuint(dwcp_source_pending_bytes(source), ==, 0);
         }
     } else {
         g_assert_false(out.gone);
