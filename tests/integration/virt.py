@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A libvirt guest on one of two hosts of the lab, and ways to move it.
+
+DWCP_LIBVIRT is where the libvirt to test is installed, build/libvirt-prefix
+unless it is set.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+import types
+
+import pair
+from pair import TOP
+
+sys.path.append(str(TOP / "tests/bench"))
+
+import domain  # noqa: E402
+from dwcplab import HostSpec, Lab, Link  # noqa: E402
+from guests import guest as guests  # noqa: E402
+from tap import check, equal, skip_all  # noqa: E402
+
+PREFIX = pathlib.Path(os.environ.get("DWCP_LIBVIRT")
+                      or TOP / "build/libvirt-prefix")
+LINK = {"rate_mbit": 400, "rtt_ms": 20}
+
+
+def require():
+    pair.require()
+    if not (PREFIX / "sbin/libvirtd").exists():
+        skip_all(f"there is no libvirt in {PREFIX}: ./run build libvirt")
+
+
+class Site:
+    """Two hosts with libvirt and a guest that runs on the first.
+
+    conf are lines for both hosts' qemu.conf, qemu_b the other host's QEMU.
+    """
+
+    def __init__(self, conf="", qemu_b=pair.QEMU, machine="pc"):
+        self._conf, self._qemu_b, self._machine = conf, qemu_b, machine
+        self._stack = contextlib.ExitStack()
+        self.guest = guests.small()
+
+    def __enter__(self):
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def _start(self):
+        top = pathlib.Path(tempfile.mkdtemp(prefix="dwcp-test-"))
+        self._stack.callback(shutil.rmtree, top)
+        specs = [HostSpec(name, qemu=str(qemu), prefix=str(PREFIX),
+                          qemu_conf=self._conf)
+                 for name, qemu in (("a", pair.QEMU), ("b", self._qemu_b))]
+        self.lab = self._stack.enter_context(Lab(
+            str(top / "lab"), hosts=specs, link=Link(**LINK)))
+        self.here, self.there = self.lab.host("a"), self.lab.host("b")
+        self.path = top / "domain.xml"
+        self.path.write_text(domain.xml(self.guest, None).replace(
+            "machine='pc'", f"machine='{self._machine}'"), "utf-8")
+        self.here.virsh("define", self.path)
+        self.here.virsh("start", self.guest.name)
+        pair.wait_for(lambda: self.guest.ready in domain.console(
+            self.here, self.guest), "the guest is up")
+
+    def state(self, host):
+        """domstate on a host; None where the domain is unknown."""
+        result = host.virsh("domstate", self.guest.name, check=False)
+        return result.stdout.strip() if result.returncode == 0 else None
+
+    def beats(self, host):
+        one = types.SimpleNamespace(
+            name=f"host {host.name}",
+            path=lambda kind: domain.port(host, self.guest, kind))
+        return pair.beats(one)
+
+    def check_here(self):
+        """The guest runs where it was, and nowhere else."""
+        equal(self.state(self.here), "running", "the domain at the source")
+        check(self.state(self.there) in (None, "shut off"),
+              f"it is {self.state(self.there)} at the destination")
+        numbers = self.beats(self.here)
+        check("CORRUPT" not in domain.console(self.here, self.guest),
+              "the guest's memory is damaged")
+        return numbers[-1]
+
+    def moved(self, last):
+        """Checks that the guest has moved and goes on after beat `last`; the
+        hosts change their parts."""
+        check(self.state(self.here) in (None, "shut off"),
+              f"it is {self.state(self.here)} at the source")
+        self.here, self.there = self.there, self.here
+        check(self.check_here() > last, f"beats after {last}")
+
+    def destination(self, scheme="qemu+tcp"):
+        return f"{scheme}://{self.there.hostname}/system"
+
+    def command(self, *words):
+        return ["virsh", "migrate", "--live", *words, self.guest.name,
+                self.destination()]
+
+    def migrate(self, *words):
+        """Moves the guest by virsh; returns what that printed, and what the
+        job was like as the destination tells it."""
+        last = self.check_here()
+        result = self.here.run(self.command(*words), check=False,
+                               timeout=pair.WAIT_S)
+        equal(result.returncode, 0, f"virsh: {result.stderr}")
+        self.moved(last)
+        return result.stdout + result.stderr, self.job(self.here)
+
+    def job(self, host, *words):
+        """domjobinfo's raw numbers, by name."""
+        words = words or ("--completed",)
+        result = host.virsh("domjobinfo", self.guest.name, *words,
+                            "--rawstats", check=False)
+        return {name.strip(): value.strip() for name, _, value in
+                (line.partition(":") for line in result.stdout.splitlines())}
+
+    def refused(self, *words, command=None):
+        """A move that must fail in the beginning; returns the error."""
+        result = self.here.run(command or self.command(*words), check=False,
+                               timeout=pair.WAIT_S)
+        check(result.returncode != 0, f"{words} was taken")
+        said = result.stderr.strip()
+        lines = [line for line in said.splitlines() if line]
+        equal(len(lines), 1, f"lines of {said!r}")
+        self.check_here()
+        return said
+
+    @contextlib.contextmanager
+    def moving(self, *words, sent=3 << 20):
+        """While virsh moves the guest, and so many bytes have been sent;
+        yields the process."""
+        run = self.here.popen(self.command(*words), stdout=-1, stderr=-2,
+                              text=True)
+        try:
+            pair.wait_for(lambda: run.poll() is not None or int(self.job(
+                self.here, "--anystats").get("dwcp_wire_bytes", 0)) > sent,
+                f"{sent} bytes are sent")
+            check(run.poll() is None, "virsh ended: " + str(
+                run.stdout.read() if run.poll() is not None else ""))
+            yield run
+        finally:
+            if run.poll() is None:
+                run.kill()
+            run.wait()
+            run.stdout.close()
+
+
+def abort(site):
+    """domjobabort; how long it took to answer."""
+    begin = time.monotonic()
+    site.here.virsh("domjobabort", site.guest.name)
+    return time.monotonic() - begin
