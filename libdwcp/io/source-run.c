@@ -147,15 +147,19 @@ static int silence_check(DwcpSource *source, uint64_t now_ns, DwcpError *err)
 static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
 {
     DwcpSource *source = source_of(stream);
-    uint64_t rtt_us, acked_bytes;
+    uint64_t rtt_us, acked_bytes, ended_ns;
 
     dwcp_socket_measure(stream->fd, &rtt_us, &acked_bytes);
     /*
      * A PING waits behind a frame, which can take long on a slow link.  That
      * the frame's bytes arrive is a sign of life then: a peer that is frozen
-     * takes no more of it than its socket's buffer.
+     * takes no more of it than its socket's buffer.  With the guest stopped
+     * even that must have an end.
      */
-    if (stream->frame && acked_bytes > stream->tcp_acked_bytes) {
+    ended_ns = atomic_load(&source->ended_ns);
+    if (stream->frame && acked_bytes > stream->tcp_acked_bytes &&
+        (!ended_ns || now_ns < ended_ns + source->session.silence_ms_max *
+                                              1000000ull)) {
         atomic_store(&source->session.heard_ns, now_ns);
     }
     stream->tcp_acked_bytes = acked_bytes;

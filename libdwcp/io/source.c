@@ -292,6 +292,7 @@ int dwcp_source_end(DwcpSource *source)
     if (rc < 0) {
         return rc;
     }
+    atomic_store(&source->ended_ns, dwcp_now_ns());
     rc = dwcp_session_move(&source->session, DWCP_PHASE_ENDED, "end", &err);
     if (rc < 0) {
         return rc;

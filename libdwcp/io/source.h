@@ -28,6 +28,9 @@ struct DwcpSource {
     DwcpSourceBlock *blocks;
     unsigned blocks_count;
 
+    /* when END was queued, 0 = not yet; written by end, read by stream 0 */
+    atomic_ullong ended_ns;
+
     /* stream 0's thread until it ends, then _free's */
     DwcpAddresses addresses;
     DwcpStream *streams[DWCP_STREAMS_MAX];
