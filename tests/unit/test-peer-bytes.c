@@ -78,7 +78,7 @@ static void feed(const uint8_t *data, size_t length)
     end_wait_connected(&end);
     g_assert_cmpint(dwcp_target_begin(end.target), ==, 0);
     raw_send(raw.fd, data, length);
-    g_assert_cmpint(shutdown(raw.fd, SHUT_WR), ==, 0);
+    (void)shutdown(raw.fd, SHUT_WR); /* it may have been reset already */
     raw_until_closed(raw.fd);
     close(raw.fd);
     end_wait_failed(&end);

@@ -101,7 +101,7 @@ static void knock(Stage *stage, const void *data, size_t length,
     int fd = raw_connect(stage->port);
 
     raw_send(fd, data, length);
-    g_assert_cmpint(shutdown(fd, SHUT_WR), ==, 0);
+    (void)shutdown(fd, SHUT_WR); /* it may have been reset already */
     raw_until_closed(fd);
     close(fd);
     stage_warned_of(stage, text);

@@ -517,6 +517,51 @@ static void test_row(gconstpointer opaque)
     stage_dead(&stage, row->code, row->text);
 }
 
+/* ------------------------------------------------------- before BEGIN -- */
+
+/* Sends PING; Returns: whether PAGES came before its answer. */
+static bool pages_before_pong(int fd, uint8_t *body)
+{
+    uint8_t header[DWCP_RECORD_HEADER];
+    DwcpRecord record;
+    bool came = false;
+
+    raw_record_u64(fd, DWCP_RECORD_PING, 5);
+    do {
+        g_assert_true(raw_read(fd, header, sizeof(header)));
+        g_assert_cmpint(dwcp_record_decode(header, PAGE, &record, NULL), ==,
+                        0);
+        g_assert_true(raw_read(fd, body, record.length));
+        came |= record.type == DWCP_RECORD_PAGES;
+    } while (record.type != DWCP_RECORD_PONG);
+    return came;
+}
+
+/* Stream 0 carries no page until the target can take it, or what comes behind
+ * would have to wait as well: the stream that names the RAM blocks. */
+static void test_before_begin(void)
+{
+    DwcpSourceOptions options = end_source_options(NULL);
+    DwcpStats stats = { .size = sizeof(stats) };
+    uint8_t *body = g_malloc(RAW_BODY_MAX);
+    Stage stage;
+
+    options.streams = 1;
+    stage_up_as(&stage, &options);
+    g_assert_cmpint(dwcp_source_put(stage.source.source, 0, 0, 70), ==, 0);
+    dwcp_source_flush(stage.source.source);
+    do { /* until all is encoded */
+        g_assert_cmpint(dwcp_source_wait(stage.source.source, 1), ==, 1);
+        dwcp_source_stats(stage.source.source, &stats);
+    } while (stats.zero_pages < 70);
+    g_assert_false(pages_before_pong(stage.raw[0].fd, body));
+    g_assert_false(pages_before_pong(stage.raw[0].fd, body));
+    say_begin(&stage);
+    raw_expect(stage.raw[0].fd, DWCP_RECORD_PAGES, body);
+    stage_free(&stage);
+    g_free(body);
+}
+
 /* ------------------------------------------------------------ silence -- */
 
 /* A target that says nothing; and one that is alive lasts longer than that. */
@@ -679,6 +724,7 @@ int main(int argc, char **argv)
         g_snprintf(name, sizeof(name), "/peer-source/breaks/%s", rows[i].name);
         g_test_add_data_func(name, &rows[i], test_row);
     }
+    g_test_add_func("/peer-source/before-begin", test_before_begin);
     g_test_add_func("/peer-source/silent", test_silent);
     g_test_add_func("/peer-source/silent-end", test_silent_end);
     g_test_add_func("/peer-source/stuck", test_stuck);
