@@ -313,6 +313,7 @@ static int first_connect(DwcpSource *source, DwcpStream *stream,
                          DwcpError *err)
 {
     uint64_t deadline_ns = dwcp_now_ns() + DWCP_HANDSHAKE_MS * 1000000ull;
+    DwcpError why;
     int rc;
 
     rc = dwcp_resolve(stream, source->host, source->port, source->family,
@@ -320,11 +321,13 @@ static int first_connect(DwcpSource *source, DwcpStream *stream,
     if (rc == 0) {
         rc = dwcp_connect(stream, &source->addresses, deadline_ns, err);
     }
-    if (rc == 0) {
-        rc = handshake(source, stream, deadline_ns, err);
-    }
     if (rc < 0) {
         return rc;
+    }
+    rc = handshake(source, stream, deadline_ns, &why);
+    if (rc < 0) { /* connecting names the address itself */
+        return dwcp_fail(err, rc, "%.64s port %.16s: %.160s", source->host,
+                         source->port, why.text);
     }
     rc = dwcp_stream_open(stream, err);
     if (rc < 0) {
