@@ -621,6 +621,50 @@ static void test_stuck(void)
     g_free(body);
 }
 
+/* A target that takes a frame slowly, for longer than the limit, is alive. */
+static void test_slow(void)
+{
+    enum { FRAME_PAGES = 512, STEPS = 14 };
+    DwcpSourceOptions options = end_source_options(NULL);
+    uint8_t *body = g_malloc(RAW_BODY_MAX), header[DWCP_RECORD_HEADER];
+    const int small = 32768;
+    DwcpRecord record;
+    unsigned step = 0;
+    Stage stage;
+
+    options.silence_ms_max = 1500; /* so PING comes four times in it */
+    options.level = 0;
+    stage.before = usage_now();
+    stage.raw[0].fd = stage.raw[1].fd = -1;
+    stage.listen_fd = kit_listen(stage.port);
+    g_assert_cmpint(setsockopt(stage.listen_fd, SOL_SOCKET, SO_RCVBUF, &small,
+                               sizeof(small)),
+                    ==, 0);
+    options.port = stage.port;
+    end_source(&stage.source, &options);
+    end_ram(&stage.source, FRAME_PAGES);
+    memset(stage.source.ram, 1, FRAME_PAGES * PAGE);
+    end_connect(&stage.source);
+    raw_serve(&stage.raw[0], stage.listen_fd, session_id);
+    raw_serve(&stage.raw[1], stage.listen_fd, session_id);
+    end_wait_connected(&stage.source);
+    g_assert_cmpint(dwcp_source_put(stage.source.source, 0, 0, FRAME_PAGES),
+                    ==, 0);
+    dwcp_source_flush(stage.source.source);
+    while (step < STEPS) { /* each PING lets a part of the frame pass */
+        g_assert_true(raw_read(stage.raw[0].fd, header, sizeof(header)));
+        g_assert_cmpint(dwcp_record_decode(header, PAGE, &record, NULL), ==,
+                        0);
+        g_assert_true(raw_read(stage.raw[0].fd, body, record.length));
+        raw_record(stage.raw[0].fd, DWCP_RECORD_PONG, body, 8);
+        g_assert_true(raw_read(stage.raw[1].fd, body, 70000));
+        step++;
+    }
+    g_assert_cmpint(dwcp_source_error(stage.source.source, NULL), ==, 0);
+    stage_free(&stage);
+    g_free(body);
+}
+
 /* ------------------------------------------------------- beyond GO -- */
 
 typedef struct Finish {
@@ -728,6 +772,7 @@ int main(int argc, char **argv)
     g_test_add_func("/peer-source/silent", test_silent);
     g_test_add_func("/peer-source/silent-end", test_silent_end);
     g_test_add_func("/peer-source/stuck", test_stuck);
+    g_test_add_func("/peer-source/slow", test_slow);
     g_test_add_func("/peer-source/beyond", test_beyond);
     g_test_add_func("/peer-source/beyond-silent", test_beyond_silent);
     g_test_add_func("/peer-source/ready-abort", test_ready_abort);
