@@ -108,7 +108,7 @@ def parse(word, streams=None, level=None):
         raise SettingError(f'"{word}" is not {form}')
     if family == 'dwcp':
         default = dict(zip(names, defaults[0]))
-        default['streams'] = streams or default['streams']
+        default['streams'] = default['streams'] if streams is None else streams
         default['level'] = default['level'] if level is None else level
         defaults = (tuple(default.values()),)
     found = []
