@@ -498,7 +498,7 @@ static void test_silent(void)
     Usage before = usage_now();
     Stage stage;
 
-    stage_up(&stage, 200);
+    stage_up(&stage, 2000);
     stage_dead(&stage, -ETIMEDOUT, "no sign of life");
     stage_free(&stage);
     usage_same(before);
@@ -512,7 +512,7 @@ static void test_deaf(void)
     Usage before = usage_now();
     Stage stage;
 
-    stage_up(&stage, 1000);
+    stage_up(&stage, 2500);
     dwcp_record_encode(record, DWCP_RECORD_PING, 8);
     while (send(stage.raw[0].fd, record, sizeof(record),
                 MSG_NOSIGNAL) == (ssize_t)sizeof(record)) {

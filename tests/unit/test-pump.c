@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -160,6 +161,19 @@ static void test_paused(void)
     usage_same(before);
 }
 
+/* A stream that is still joining would tell its own story of the end. */
+static void wait_joined(End *source, End *target)
+{
+    DwcpStats at_source = { .size = sizeof(at_source) };
+    DwcpStats at_target = { .size = sizeof(at_target) };
+
+    do {
+        dwcp_source_stats(source->source, &at_source);
+        dwcp_target_stats(target->target, &at_target);
+        sched_yield();
+    } while (at_source.streams < 2 || at_target.streams < 2);
+}
+
 /* How a hypervisor's own cancel reaches the library. */
 static void close_one(bool by_source, bool shut, unsigned phase)
 {
@@ -168,6 +182,7 @@ static void close_one(bool by_source, bool shut, unsigned phase)
     DwcpError err = { 0 };
 
     ends_up(&source, &target);
+    wait_joined(&source, &target);
     closer = by_source ? &source : &target;
     other = by_source ? &target : &source;
     if (phase > 0) {

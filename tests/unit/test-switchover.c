@@ -106,9 +106,9 @@ static void run_case(const Case *c)
     bool fired;
 
     if (c->action == ACTION_FREEZE) {
-        target_options.silence_ms_max = 3000;
-        source_options.silence_ms_max = 3000;
-        source_options.switchover_ms_max = 2000;
+        target_options.silence_ms_max = 6000;
+        source_options.silence_ms_max = 6000;
+        source_options.switchover_ms_max = 4000;
     }
     move_new(&move, &target_options);
     plan = (RelayPlan){ types[c->type].type, c->when, relay_act(c->action),
