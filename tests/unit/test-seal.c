@@ -102,6 +102,9 @@ static void test_seal(void)
     g_test_message("%u of %u attempts were sealed", sealed, i);
     usage_same(before);
     g_free(large);
+    if (!sealed) {
+        g_test_skip("no attempt was sealed, so there was nothing to see");
+    }
 }
 
 int main(int argc, char **argv)
