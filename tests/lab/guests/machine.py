@@ -72,7 +72,9 @@ class Machine:
             common.pop('cwd')
             self._popen = host.popen(argv, cwd=str(self.directory), **common)
         else:
-            self._popen = subprocess.Popen(argv, **common)
+            # In no host that would end it: when we are killed, so is it.
+            self._popen = subprocess.Popen(
+                ['setpriv', '--pdeathsig', 'KILL', *argv], **common)
         self.qmp = None
         try:
             self.qmp = self._monitor()
