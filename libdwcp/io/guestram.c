@@ -96,49 +96,72 @@ int dwcp_guestram_check(const DwcpGuestRam *ram, const DwcpPages *pages,
 }
 
 /* Returns: @plain behind the pages that the chunk took or dropped. */
-static const uint8_t *chunk_apply(DwcpGuestRam *ram, const DwcpChunk *chunk,
+static const uint8_t *apply_plain(DwcpGuestRam *ram, const DwcpChunk *chunk,
                                   uint32_t number, const uint8_t *plain)
 {
     const DwcpRamBlock *block = &ram->blocks[chunk->block];
     const uint32_t size = ram->page_size;
     uint64_t left, page;
-    uint8_t *host;
-    bool zero;
 
-    for (left = chunk->present; left; left &= left - 1) {
+    for (left = chunk->present & ~chunk->zero; left; left &= left - 1) {
         page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
                (unsigned)__builtin_ctzll(left);
-        host = block->host + page * size;
-        zero = chunk->zero & left & -left;
         if (block->applied[page] < number) {
             block->applied[page] = number;
-            if (!zero) {
-                memcpy(host, plain, size);
-            } else if (!dwcp_page_is_zero(host, size)) {
-                /* Only then: writing zeros to untouched memory would
-                 * allocate it. */
-                memset(host, 0, size);
-            }
+            memcpy(block->host + page * size, plain, size);
         }
-        plain += zero ? 0 : size;
+        plain += size;
     }
     return plain;
 }
 
+/* Writing zeros to untouched memory would allocate it, so look first. */
+static void apply_zeros(DwcpGuestRam *ram, const DwcpChunk *chunk,
+                        uint32_t number)
+{
+    const DwcpRamBlock *block = &ram->blocks[chunk->block];
+    const uint32_t size = ram->page_size;
+    uint64_t left, page;
+
+    for (left = chunk->zero; left; left &= left - 1) {
+        page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
+               (unsigned)__builtin_ctzll(left);
+        if (block->applied[page] < number) {
+            block->applied[page] = number;
+            if (!dwcp_page_is_zero(block->host + page * size, size)) {
+                memset(block->host + page * size, 0, size);
+            }
+        }
+    }
+}
+
+static pthread_mutex_t *lock_of(DwcpGuestRam *ram, const DwcpChunk *chunk)
+{
+    return &ram->locks[(chunk->chunk + chunk->block * 31u) % DWCP_CHUNK_LOCKS];
+}
+
+/*
+ * Zeros come last: a look at untouched memory maps the kernel's huge page of
+ * zeros, which the first write next to it would have to split, and then fault
+ * page by page.
+ */
 void dwcp_guestram_apply(DwcpGuestRam *ram, const DwcpPages *pages,
                          const uint8_t *plain)
 {
     unsigned full = dwcp_pages_plain(pages), i;
     const DwcpChunk *chunk;
-    pthread_mutex_t *lock;
 
     for (i = 0; i < pages->count; i++) {
         chunk = &pages->chunks[i];
-        lock = &ram->locks[(chunk->chunk + chunk->block * 31u) %
-                           DWCP_CHUNK_LOCKS];
-        pthread_mutex_lock(lock);
-        plain = chunk_apply(ram, chunk, (uint32_t)(pages->number + i), plain);
-        pthread_mutex_unlock(lock);
+        pthread_mutex_lock(lock_of(ram, chunk));
+        plain = apply_plain(ram, chunk, (uint32_t)(pages->number + i), plain);
+        pthread_mutex_unlock(lock_of(ram, chunk));
+    }
+    for (i = 0; i < pages->count; i++) {
+        chunk = &pages->chunks[i];
+        pthread_mutex_lock(lock_of(ram, chunk));
+        apply_zeros(ram, chunk, (uint32_t)(pages->number + i));
+        pthread_mutex_unlock(lock_of(ram, chunk));
     }
     atomic_fetch_add(&ram->zero_pages, dwcp_pages_present(pages) - full);
     atomic_fetch_add(pages->codec == DWCP_CODEC_ZSTD ? &ram->zstd_pages
