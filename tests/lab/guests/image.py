@@ -26,12 +26,14 @@ def packages():
 
 
 def mirror():
-    """The Debian mirror that this system's apt uses."""
+    """The Debian mirror that this system's apt uses. The archive of security
+    updates, "bookworm-security", has the same origin and no whole system."""
     out = run('apt-get', 'indextargets', '--format',
-              '$(ORIGIN) $(REPO_URI)', 'Created-By: Packages')
+              '$(CODENAME) $(ORIGIN) $(REPO_URI)', 'Created-By: Packages')
     for line in out.splitlines():
-        origin, _, uri = line.partition(' ')
-        if origin == 'Debian':
+        codename, _, rest = line.partition(' ')
+        origin, _, uri = rest.partition(' ')
+        if origin == 'Debian' and '-' not in codename:
             return uri.rstrip('/')
     raise GuestError('apt knows no Debian mirror; run apt-get update')
 
