@@ -3,7 +3,7 @@
 # log to a file and show how far they are. Sourced, never run.
 set -euo pipefail
 
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+top=$(CDPATH= cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$top/build
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/dwcp
 logs=$build/log
