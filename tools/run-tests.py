@@ -37,7 +37,8 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
     def reason(self) -> str:
-        return '; '.join(self.notes[:3]) or 'see the log'
+        # Later notes may be what the next test says before its own result.
+        return self.notes[0] if self.notes else 'see the log'
 
 
 @dataclass
