@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 import socket
@@ -46,6 +47,8 @@ class Link:
         if queue := re.fullmatch(r"(\d+\.?\d*)ms", self.queue):
             held_ms += float(queue.group(1))
         held_mib = self.rate_mbit * 1e6 / 8 * held_ms / 1e3 / 2**20
+        if not math.isfinite(held_mib):
+            return 64
         return min(max(64, round(1.25 * held_mib)), 2048)
 
     def emulator_options(self):
