@@ -57,6 +57,15 @@
 /* Of each thread; the deepest is a name service module's. */
 #define DWCP_STACK_BYTES (512u << 10)
 
+/*
+ * Unsent bytes that a stream's socket may hold: what it sends in
+ * DWCP_UNSENT_MS, so that a thread that wakes up late finds it busy.
+ */
+#define DWCP_UNSENT_BYTES_MIN (256u << 10)
+#define DWCP_UNSENT_BYTES_START (1u << 20) /* rate unknown */
+#define DWCP_UNSENT_BYTES_MAX (4u << 20)
+#define DWCP_UNSENT_MS 20u
+
 #define DWCP_QUEUE_BYTES_DEFAULT (32u << 20)
 #define DWCP_QUEUE_BYTES_MIN (256u << 10)
 #define DWCP_QUEUE_BYTES_START (4 * DWCP_FRAME_PLAIN_MAX) /* rate unknown */

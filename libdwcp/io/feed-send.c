@@ -9,14 +9,36 @@
 #include <errno.h>
 
 #include "core/fail.h"
+#include "io/socket.h"
 
 /* The measured rate is an average over this time. */
 #define RATE_NS 100000000ull
+
+/* Tells the socket when what it should hold has changed by much. */
+static void follow_rate(DwcpStream *stream, uint64_t rate_bytes_per_s)
+{
+    DwcpFeed *feed = stream->role;
+    uint64_t want =
+        rate_bytes_per_s / 1000 * DWCP_UNSENT_MS / feed->streams_wanted;
+
+    if (!rate_bytes_per_s) {
+        want = DWCP_UNSENT_BYTES_START;
+    } else if (want < DWCP_UNSENT_BYTES_MIN) {
+        want = DWCP_UNSENT_BYTES_MIN;
+    } else if (want > DWCP_UNSENT_BYTES_MAX) {
+        want = DWCP_UNSENT_BYTES_MAX;
+    }
+    if (want > 2ull * stream->unsent_bytes || want < stream->unsent_bytes / 2) {
+        stream->unsent_bytes = (uint32_t)want;
+        dwcp_socket_set_unsent(stream->fd, (uint32_t)want);
+    }
+}
 
 DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
 {
     DwcpFeed *feed = stream->role;
     uint64_t now_ns = dwcp_now_ns();
+    uint64_t rate;
     DwcpFrame *frame;
 
     *wait_ns = UINT64_MAX;
@@ -51,7 +73,9 @@ DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
         feed->idle &= ~(1ull << stream->index);
         pthread_cond_signal(&feed->work);
     }
+    rate = feed->rate_bytes_per_s;
     pthread_mutex_unlock(&feed->lock);
+    follow_rate(stream, rate);
     return frame;
 }
 

@@ -15,12 +15,6 @@
 
 #include "core/fail.h"
 
-/*
- * Unsent bytes that the kernel may hold: beyond what is in flight, anything
- * queued there is downtime that a later frame cannot overtake.
- */
-#define NOTSENT_LOWAT (256 << 10)
-
 /* A question to the name service, shared by asker and helper thread. */
 typedef struct Lookup {
     char *host, *port;
@@ -270,14 +264,21 @@ int dwcp_connect(DwcpStream *stream, DwcpAddresses *addresses,
     return rc;
 }
 
+void dwcp_socket_set_unsent(int fd, uint32_t bytes)
+{
+    const int lowat = (int)bytes;
+
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat,
+                     sizeof(lowat));
+}
+
 /* Options are an improvement, never a condition: failures are ignored. */
 void dwcp_socket_prepare(int fd)
 {
-    const int one = 1, lowat = NOTSENT_LOWAT;
+    const int one = 1;
 
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat,
-                     sizeof(lowat));
+    dwcp_socket_set_unsent(fd, DWCP_UNSENT_BYTES_START);
     (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 

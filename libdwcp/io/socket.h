@@ -49,6 +49,10 @@ int dwcp_connect(DwcpStream *stream, DwcpAddresses *addresses,
 /* dwcp_socket_prepare: options of a connected socket, made non-blocking */
 void dwcp_socket_prepare(int fd);
 
+/* dwcp_socket_set_unsent: bytes that the kernel may hold beyond what is in
+ * flight: anything queued there is downtime that nothing can overtake */
+void dwcp_socket_set_unsent(int fd, uint32_t bytes);
+
 /* dwcp_read_exact, dwcp_write_exact: all @length bytes by @deadline_ns
  * Returns: 0; -ETIMEDOUT, -ECANCELED, -ECONNRESET (closed), or errno. */
 int dwcp_read_exact(DwcpStream *stream, void *data, size_t length,
