@@ -94,7 +94,7 @@ struct DwcpStream {
         uint32_t count, pages;
     } *unacked;
     uint64_t sent_frames, acked_frames;
-    uint32_t unsent_bytes; /* source: as the socket was told; 0 = as it was made */
+    uint32_t unsent_bytes; /* source: as the socket was told; 0 = not yet */
 
     /* guarded by out_lock */
     pthread_mutex_t out_lock;
