@@ -62,7 +62,6 @@
  * DWCP_UNSENT_MS, so that a thread that wakes up late finds it busy.
  */
 #define DWCP_UNSENT_BYTES_MIN (256u << 10)
-#define DWCP_UNSENT_BYTES_START (1u << 20) /* rate unknown */
 #define DWCP_UNSENT_BYTES_MAX (4u << 20)
 #define DWCP_UNSENT_MS 20u
 

@@ -21,9 +21,7 @@ static void follow_rate(DwcpStream *stream, uint64_t rate_bytes_per_s)
     uint64_t want =
         rate_bytes_per_s / 1000 * DWCP_UNSENT_MS / feed->streams_wanted;
 
-    if (!rate_bytes_per_s) {
-        want = DWCP_UNSENT_BYTES_START;
-    } else if (want < DWCP_UNSENT_BYTES_MIN) {
+    if (want < DWCP_UNSENT_BYTES_MIN) {
         want = DWCP_UNSENT_BYTES_MIN;
     } else if (want > DWCP_UNSENT_BYTES_MAX) {
         want = DWCP_UNSENT_BYTES_MAX;

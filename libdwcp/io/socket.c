@@ -278,7 +278,7 @@ void dwcp_socket_prepare(int fd)
     const int one = 1;
 
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    dwcp_socket_set_unsent(fd, DWCP_UNSENT_BYTES_START);
+    dwcp_socket_set_unsent(fd, DWCP_UNSENT_BYTES_MIN);
     (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
