@@ -45,6 +45,8 @@
 #define DWCP_CHANNELS_MAX 1u
 #define DWCP_CHANNEL_WINDOW (4u << 20)
 #define DWCP_CHANNEL_DATA_MAX (64u << 10)
+/* Consumed bytes that the peer is told of at once; less at the next tick. */
+#define DWCP_CHANNEL_REPORT (DWCP_CHANNEL_WINDOW / 4)
 
 /* Body of any record but PAGES. */
 #define DWCP_CONTROL_BODY_MAX (DWCP_CHANNEL_DATA_MAX + 16u)
@@ -71,6 +73,12 @@
 #define DWCP_QUEUE_MS_DEFAULT 100u
 #define DWCP_SILENCE_MS_DEFAULT 30000u
 #define DWCP_SWITCHOVER_MS_DEFAULT 5000u
+/*
+ * A source says GO within silence_ms_max of READY or never; a target waits for
+ * it this many times as long, so that it does not give up while GO is on its
+ * way: then neither side would run.
+ */
+#define DWCP_GO_SILENCES 2u
 #define DWCP_PING_MS 1000u
 
 /* A connection must finish its handshake in this time, connect included. */

@@ -80,9 +80,9 @@ void dwcp_channel_consume(DwcpChannel *channel, uint32_t length)
     channel->consumed += length;
 }
 
-bool dwcp_channel_report(DwcpChannel *channel)
+bool dwcp_channel_report(DwcpChannel *channel, uint32_t bytes)
 {
-    if (channel->consumed - channel->reported < DWCP_CHANNEL_WINDOW / 4) {
+    if (channel->consumed - channel->reported < bytes) {
         return false;
     }
     channel->reported = channel->consumed;

@@ -53,8 +53,8 @@ uint32_t dwcp_channel_peek(const DwcpChannel *channel, const uint8_t **data);
 void dwcp_channel_consume(DwcpChannel *channel, uint32_t length);
 
 /* dwcp_channel_report: should the peer be told of consumed now?
- * True once a quarter of the window has been consumed since the last time,
- * which this call then is. */
-bool dwcp_channel_report(DwcpChannel *channel);
+ * True once @bytes (DWCP_CHANNEL_REPORT, or less) have been consumed since the
+ * last time, which this call then is. */
+bool dwcp_channel_report(DwcpChannel *channel, uint32_t bytes);
 
 #endif

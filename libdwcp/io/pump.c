@@ -146,11 +146,11 @@ static int read_user(DwcpPump *pump, DwcpError *err)
     return 0;
 }
 
-static int report_consumed(DwcpPump *pump, DwcpError *err)
+static int report_consumed(DwcpPump *pump, uint32_t bytes, DwcpError *err)
 {
     uint8_t body[10];
 
-    if (!dwcp_channel_report(&pump->channel)) {
+    if (!dwcp_channel_report(&pump->channel, bytes)) {
         return 0;
     }
     dwcp_put_le16(body, 0);
@@ -180,7 +180,7 @@ static int write_user(DwcpPump *pump, DwcpError *err)
             return 0;
         }
         dwcp_channel_consume(&pump->channel, (uint32_t)n);
-        if (report_consumed(pump, err) < 0) {
+        if (report_consumed(pump, DWCP_CHANNEL_REPORT, err) < 0) {
             return -ENOBUFS;
         }
     }
@@ -196,6 +196,17 @@ int dwcp_pump_turn(DwcpPump *pump, DwcpError *err)
     int rc = write_user(pump, err);
 
     return rc ? rc : read_user(pump, err);
+}
+
+static int record_window(DwcpPump *pump, uint64_t consumed, DwcpError *err)
+{
+    uint64_t before = pump->channel.peer_consumed;
+    int rc = dwcp_channel_credit(&pump->channel, consumed, err);
+
+    if (rc == 0 && consumed != before) {
+        atomic_store(&pump->stream->session->consumed_ns, dwcp_now_ns());
+    }
+    return rc;
 }
 
 int dwcp_pump_record(DwcpPump *pump, const DwcpRecord *record,
@@ -214,12 +225,21 @@ int dwcp_pump_record(DwcpPump *pump, const DwcpRecord *record,
         }
         return write_user(pump, err);
     case DWCP_RECORD_WINDOW:
-        return dwcp_channel_credit(&pump->channel, dwcp_get_le64(body + 2),
-                                   err);
+        return record_window(pump, dwcp_get_le64(body + 2), err);
     default:
         pump->channel.received_eof = true;
         return write_user(pump, err);
     }
+}
+
+int dwcp_pump_tick(DwcpPump *pump, DwcpError *err)
+{
+    return report_consumed(pump, 1, err);
+}
+
+bool dwcp_pump_shut(const DwcpPump *pump)
+{
+    return !dwcp_channel_room(&pump->channel);
 }
 
 void dwcp_pump_flush(DwcpPump *pump)

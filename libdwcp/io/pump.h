@@ -34,6 +34,13 @@ int dwcp_pump_turn(DwcpPump *pump, DwcpError *err) DWCP_CHECKED;
 int dwcp_pump_record(DwcpPump *pump, const DwcpRecord *record,
                      const uint8_t *body, DwcpError *err) DWCP_CHECKED;
 
+/* dwcp_pump_tick: tell the peer of what was consumed since the last record */
+int dwcp_pump_tick(DwcpPump *pump, DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_pump_shut: is the user kept from writing by what the peer has not
+ * consumed? */
+bool dwcp_pump_shut(const DwcpPump *pump);
+
 /* dwcp_pump_flush: the session ends well: queue and hand on what is left */
 void dwcp_pump_flush(DwcpPump *pump);
 

@@ -48,6 +48,7 @@ typedef struct DwcpSession {
     uint8_t id[DWCP_SESSION_BYTES];
     int channel_fd;  /* the user's end of channel 0; -1 = taken */
     uint64_t rtt_us;
+    uint64_t ready_ns; /* when READY came (source) or was said (target) */
 
     /* written under lock, read anywhere */
     atomic_bool dead;    /* FAILED */
@@ -56,6 +57,7 @@ typedef struct DwcpSession {
     atomic_ullong heard_ns;    /* last sign of life of the peer */
     atomic_ullong progress_ns; /* last byte of a frame sent, frame acknowledged,
                                 * or frame held back by the rate's limit */
+    atomic_ullong consumed_ns; /* the peer last consumed bytes of channel 0 */
     /* counters; written by stream threads */
     atomic_ullong wire_bytes;
     atomic_ullong memory_bytes;

@@ -17,6 +17,7 @@
 
 #include "core/bytes.h"
 #include "core/fail.h"
+#include "io/pump.h"
 
 static DwcpSource *source_of(DwcpStream *stream)
 {
@@ -83,6 +84,20 @@ static int handshake(DwcpSource *source, DwcpStream *stream,
 
 /* ------------------------------------------------------------ records -- */
 
+static int record_ready(DwcpSource *source, DwcpError *err)
+{
+    DwcpSession *session = &source->session;
+    int rc;
+
+    pthread_mutex_lock(&session->lock);
+    rc = dwcp_session_move_locked(session, DWCP_PHASE_READY, "READY", err);
+    if (rc == 0) {
+        session->ready_ns = dwcp_now_ns();
+    }
+    pthread_mutex_unlock(&session->lock);
+    return rc;
+}
+
 static int source_record(DwcpStream *stream, const DwcpRecord *record,
                          const uint8_t *body, DwcpError *err)
 {
@@ -100,8 +115,7 @@ static int source_record(DwcpStream *stream, const DwcpRecord *record,
         }
         return dwcp_feed_begin(&source->feed, err);
     case DWCP_RECORD_READY:
-        return dwcp_session_move(&source->session, DWCP_PHASE_READY, "READY",
-                                 err);
+        return record_ready(source, err);
     case DWCP_RECORD_SEALED:
         rc = dwcp_session_move(&source->session, DWCP_PHASE_SEALED, "SEALED",
                                err);
@@ -144,10 +158,67 @@ static int silence_check(DwcpSource *source, uint64_t now_ns, DwcpError *err)
     return 0;
 }
 
+bool dwcp_source_late_locked(const DwcpSession *session, uint64_t now_ns)
+{
+    return session->phase == DWCP_PHASE_READY && now_ns > session->ready_ns &&
+           now_ns - session->ready_ns >
+               session->silence_ms_max * 1000000ull;
+}
+
+int dwcp_source_late(const DwcpSession *session, DwcpError *err)
+{
+    return dwcp_fail(err, -ETIMEDOUT,
+                     "the target is ready, and for %u ms the source has not "
+                     "finished",
+                     session->silence_ms_max);
+}
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/*
+ * Between END and GO the guest stands still.  A target that answers PING but
+ * does not become ready must be given up some day: when the source's user
+ * waits for it, and no page and no byte of device state has moved for long.
+ */
+static int switchover_check(DwcpStream *stream, uint64_t now_ns,
+                            DwcpError *err)
+{
+    DwcpSource *source = source_of(stream);
+    DwcpSession *session = &source->session;
+    uint64_t finish_ns = atomic_load(&source->finish_ns), since_ns;
+    bool late, ended;
+
+    pthread_mutex_lock(&session->lock);
+    late = dwcp_source_late_locked(session, now_ns);
+    ended = session->phase == DWCP_PHASE_ENDED;
+    pthread_mutex_unlock(&session->lock);
+    if (late) {
+        return dwcp_source_late(session, err);
+    }
+    if (!ended || (!finish_ns && !dwcp_pump_shut(stream->pump))) {
+        return 0;
+    }
+    since_ns = later(finish_ns, atomic_load(&source->ended_ns));
+    since_ns = later(since_ns, atomic_load(&session->progress_ns));
+    since_ns = later(since_ns, atomic_load(&session->consumed_ns));
+    if (now_ns > since_ns &&
+        now_ns - since_ns > session->silence_ms_max * 1000000ull) {
+        return dwcp_fail(err, -ETIMEDOUT,
+                         "the target does not become ready: nothing has moved "
+                         "for %u ms",
+                         session->silence_ms_max);
+    }
+    return 0;
+}
+
 static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
 {
     DwcpSource *source = source_of(stream);
     uint64_t rtt_us, acked_bytes, ended_ns;
+    int rc;
 
     dwcp_socket_measure(stream->fd, &rtt_us, &acked_bytes);
     /*
@@ -168,7 +239,8 @@ static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
     pthread_mutex_unlock(&source->session.lock);
     /* A queue that is full is no reason to fail: silence_check judges. */
     (void)!dwcp_stream_queue_u64(stream, DWCP_RECORD_PING, now_ns);
-    return silence_check(source, now_ns, err);
+    rc = silence_check(source, now_ns, err);
+    return rc < 0 ? rc : switchover_check(stream, now_ns, err);
 }
 
 const DwcpStreamOps dwcp_source_ops = {

@@ -325,27 +325,42 @@ static int wait_sealed_locked(DwcpSession *session)
     return session->phase == DWCP_PHASE_SEALED ? 0 : 1;
 }
 
+/*
+ * GO is queued before the phase says so: no GONE without a GO.  A target that
+ * has waited long may be about to give up, so GO is said soon or never.
+ */
+static int queue_go_locked(DwcpSource *source, DwcpError *err)
+{
+    DwcpSession *session = &source->session;
+
+    if (dwcp_source_late_locked(session, dwcp_now_ns())) {
+        return dwcp_source_late(session, err);
+    }
+    if (dwcp_stream_queue(source->streams[0], DWCP_RECORD_GO, NULL, 0, NULL,
+                          0) < 0) {
+        return dwcp_fail(err, -ENOBUFS, "the target does not read");
+    }
+    return 0;
+}
+
 int dwcp_source_finish(DwcpSource *source, DwcpError *err)
 {
     DwcpSession *session = &source->session;
-    DwcpError queue_err;
-    int rc;
+    DwcpError why;
+    int rc = 0;
 
+    atomic_store(&source->finish_ns, dwcp_now_ns());
     pthread_mutex_lock(&session->lock);
     while (session->phase == DWCP_PHASE_ENDED) {
         pthread_cond_wait(&session->changed, &session->lock);
     }
-    /* GO is queued before the phase says so: no GONE without a GO. */
-    if (session->phase == DWCP_PHASE_READY &&
-        dwcp_stream_queue(source->streams[0], DWCP_RECORD_GO, NULL, 0, NULL,
-                          0) < 0) {
+    if (session->phase == DWCP_PHASE_READY) {
+        rc = queue_go_locked(source, &why);
+    }
+    if (rc < 0) {
         pthread_mutex_unlock(&session->lock);
-        rc = dwcp_fail(&queue_err, -ENOBUFS, "the target does not read");
-        dwcp_session_fail(session, &queue_err, false);
-        if (err) {
-            *err = queue_err;
-        }
-        return rc;
+        dwcp_session_fail(session, &why, rc == -ETIMEDOUT);
+        return dwcp_session_error(session, err);
     }
     if (session->phase == DWCP_PHASE_GONE ||
         session->phase == DWCP_PHASE_SEALED) {

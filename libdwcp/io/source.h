@@ -30,6 +30,8 @@ struct DwcpSource {
 
     /* when END was queued, 0 = not yet; written by end, read by stream 0 */
     atomic_ullong ended_ns;
+    /* when finish began to wait, 0 = not yet; written by finish, as above */
+    atomic_ullong finish_ns;
 
     /* stream 0's thread until it ends, then _free's */
     DwcpAddresses addresses;
@@ -42,6 +44,11 @@ struct DwcpSource {
 /* dwcp_source_run: stream 0's thread, from resolving to the end; @opaque is
  * the stream, and the stream's role the source's feed */
 void *dwcp_source_run(void *opaque);
+
+/* dwcp_source_late_locked: has READY waited for finish for too long? */
+bool dwcp_source_late_locked(const DwcpSession *session, uint64_t now_ns);
+/* dwcp_source_late: says so; Returns: -ETIMEDOUT */
+int dwcp_source_late(const DwcpSession *session, DwcpError *err);
 
 extern const DwcpStreamOps dwcp_source_ops;
 

@@ -20,6 +20,7 @@
 #include "core/bytes.h"
 #include "core/codec.h"
 #include "core/fail.h"
+#include "io/pump.h"
 
 int dwcp_target_new(const DwcpTargetOptions *options, DwcpTarget **out,
                     DwcpError *err)
@@ -226,10 +227,27 @@ static int target_record(DwcpStream *stream, const DwcpRecord *record,
     }
 }
 
+/* A source whose user hangs answers for itself; GO comes soon or never. */
+static int go_check(DwcpSession *session, uint64_t now_ns, DwcpError *err)
+{
+    uint64_t limit_ms = (uint64_t)session->silence_ms_max * DWCP_GO_SILENCES;
+    bool late;
+
+    pthread_mutex_lock(&session->lock);
+    late = session->phase == DWCP_PHASE_READY && now_ns > session->ready_ns &&
+           now_ns - session->ready_ns > limit_ms * 1000000ull;
+    pthread_mutex_unlock(&session->lock);
+    return late ? dwcp_fail(err, -ETIMEDOUT,
+                            "ready, and the source has not said go for %llu ms",
+                            (unsigned long long)limit_ms)
+                : 0;
+}
+
 static int target_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
 {
     DwcpSession *session = stream->session;
     uint64_t heard_ns = atomic_load(&session->heard_ns);
+    int rc;
 
     if (now_ns > heard_ns &&
         now_ns - heard_ns > session->silence_ms_max * 1000000ull) {
@@ -237,7 +255,8 @@ static int target_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
                          "no sign of life from the source for %u ms",
                          session->silence_ms_max);
     }
-    return 0;
+    rc = go_check(session, now_ns, err);
+    return rc < 0 ? rc : dwcp_pump_tick(stream->pump, err);
 }
 
 const DwcpStreamOps dwcp_target_ops = {
@@ -326,9 +345,15 @@ int dwcp_target_memory_complete(DwcpTarget *target)
 
 int dwcp_target_ready(DwcpTarget *target)
 {
+    DwcpSession *session = &target->session;
     int rc;
 
-    rc = dwcp_session_move(&target->session, DWCP_PHASE_READY, "ready", NULL);
+    pthread_mutex_lock(&session->lock);
+    rc = dwcp_session_move_locked(session, DWCP_PHASE_READY, "ready", NULL);
+    if (rc == 0) {
+        session->ready_ns = dwcp_now_ns();
+    }
+    pthread_mutex_unlock(&session->lock);
     if (rc < 0) {
         return dwcp_target_error(target, NULL) ? rc : -EINVAL;
     }

@@ -57,7 +57,7 @@ static void one_channel(const uint8_t *data, size_t size)
         fuzz_require(channel.received - channel.consumed <=
                      DWCP_CHANNEL_WINDOW);
         fuzz_require(dwcp_channel_room(&channel) <= DWCP_CHANNEL_WINDOW);
-        (void)dwcp_channel_report(&channel);
+        (void)dwcp_channel_report(&channel, DWCP_CHANNEL_REPORT);
     }
     dwcp_channel_clear(&channel);
 }

@@ -74,13 +74,13 @@ static void test_report(void)
 
     g_assert_cmpint(dwcp_channel_init(&channel), ==, 0);
     g_assert_cmpint(dwcp_channel_push(&channel, data, WINDOW, &err), ==, 0);
-    g_assert_false(dwcp_channel_report(&channel));
+    g_assert_false(dwcp_channel_report(&channel, DWCP_CHANNEL_REPORT));
     dwcp_channel_consume(&channel, WINDOW / 4 - 1);
-    g_assert_false(dwcp_channel_report(&channel));
+    g_assert_false(dwcp_channel_report(&channel, DWCP_CHANNEL_REPORT));
     dwcp_channel_consume(&channel, 1);
-    g_assert_true(dwcp_channel_report(&channel));
+    g_assert_true(dwcp_channel_report(&channel, DWCP_CHANNEL_REPORT));
     g_assert_cmpuint(channel.reported, ==, WINDOW / 4);
-    g_assert_false(dwcp_channel_report(&channel));
+    g_assert_false(dwcp_channel_report(&channel, DWCP_CHANNEL_REPORT));
     dwcp_channel_clear(&channel);
     g_free(data);
 }

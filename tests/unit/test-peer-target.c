@@ -504,6 +504,43 @@ static void test_silent(void)
     usage_same(before);
 }
 
+/* READY was said, and the source lives, but GO does not come. */
+static void test_never_go(void)
+{
+    uint8_t answer[16], *body = g_malloc(RAW_BODY_MAX);
+    Usage before = usage_now();
+    Stage stage;
+
+    stage_up(&stage, 1000);
+    g_assert_cmpint(dwcp_target_begin(stage.target.target), ==, 0);
+    raw_record_u64(stage.raw[0].fd, DWCP_RECORD_END, 0);
+    g_assert_cmpint(end_wait_complete(&stage.target), ==, 1);
+    g_assert_cmpint(dwcp_target_ready(stage.target.target), ==, 0);
+    raw_expect(stage.raw[0].fd, DWCP_RECORD_READY, body);
+    do {
+        raw_record_u64(stage.raw[0].fd, DWCP_RECORD_PING, 1);
+    } while (raw_read(stage.raw[0].fd, answer, sizeof(answer)) &&
+             answer[0] == DWCP_RECORD_PONG);
+    stage_dead(&stage, -ETIMEDOUT, "has not said go for 2000 ms");
+    stage_free(&stage);
+    usage_same(before);
+    g_free(body);
+}
+
+/* What little was consumed is told at the next tick. */
+static void test_window(void)
+{
+    uint8_t *body = g_malloc(RAW_BODY_MAX);
+    Stage stage;
+
+    stage_begun(&stage);
+    raw_record(stage.raw[0].fd, DWCP_RECORD_CHANNEL, "\0\0x", 3);
+    raw_expect(stage.raw[0].fd, DWCP_RECORD_WINDOW, body);
+    g_assert_cmpuint(dwcp_get_le64(body + 2), ==, 1);
+    stage_free(&stage);
+    g_free(body);
+}
+
 /* A source that sends and never reads: the target stops reading, and then it
  * is as if the source were silent. */
 static void test_deaf(void)
@@ -539,5 +576,7 @@ int main(int argc, char **argv)
     g_test_add_func("/peer-target/after-the-seal", test_sealed);
     g_test_add_func("/peer-target/silent", test_silent);
     g_test_add_func("/peer-target/deaf", test_deaf);
+    g_test_add_func("/peer-target/never-go", test_never_go);
+    g_test_add_func("/peer-target/window-soon", test_window);
     return g_test_run();
 }

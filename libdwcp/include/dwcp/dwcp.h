@@ -140,7 +140,9 @@ typedef struct DwcpSource DwcpSource;
  * @queue_bytes_max: limit of encoded, unsent bytes; default 32 MiB
  * @queue_ms_max: the same in milliseconds of the measured rate; default 100
  * @silence_ms_max: the session fails when the peer shows no sign of life for
- *                  so long; default 30000
+ *                  so long; and, from dwcp_source_end on, when the target
+ *                  does not become ready and nothing moves, or dwcp_source_finish
+ *                  is not called for so long after it did; default 30000
  * @switchover_ms_max: the same once dwcp_source_end was called; default 5000
  */
 typedef struct DwcpSourceOptions {
@@ -327,7 +329,9 @@ typedef struct DwcpTarget DwcpTarget;
  *
  * @security: has no default
  * @page_size: as for the source; both must agree
- * @silence_ms_max: as for the source; the session fails after it
+ * @silence_ms_max: as for the source; the session fails after it, and when
+ *                  dwcp_target_ready was called and GO does not come in twice
+ *                  that time
  */
 typedef struct DwcpTargetOptions {
     DwcpSecurity security;
