@@ -68,6 +68,7 @@ DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
             feed->ready_end = &feed->ready;
         }
         feed->ready_bytes -= frame->length;
+        feed->pulled += frame->count;
         feed->idle &= ~(1ull << stream->index);
         pthread_cond_signal(&feed->work);
     }
@@ -147,6 +148,28 @@ int dwcp_feed_begin(DwcpFeed *feed, DwcpError *err)
     feed->begun = true;
     pthread_mutex_unlock(&feed->lock);
     return again ? dwcp_fail(err, -EPROTO, "BEGIN for the second time") : 0;
+}
+
+int dwcp_feed_ready_check(DwcpFeed *feed, DwcpError *err)
+{
+    uint64_t handed_over, pulled;
+    bool begun;
+
+    pthread_mutex_lock(&feed->lock);
+    begun = feed->begun;
+    handed_over = feed->ring_in;
+    pulled = feed->pulled;
+    pthread_mutex_unlock(&feed->lock);
+    if (!begun) {
+        return dwcp_fail(err, -EPROTO, "READY before BEGIN");
+    }
+    if (pulled != handed_over) {
+        return dwcp_fail(err, -EPROTO,
+                         "READY while %llu of %llu chunks have been sent",
+                         (unsigned long long)pulled,
+                         (unsigned long long)handed_over);
+    }
+    return 0;
 }
 
 void dwcp_feed_set_rate(DwcpFeed *feed, uint64_t bytes_per_s)

@@ -61,6 +61,7 @@ typedef struct DwcpFeed {
     uint64_t rate_ns, rate_bytes;
     unsigned level_now;
     bool begun; /* BEGIN has come: stream 0 may carry pages */
+    uint64_t pulled; /* chunks that streams have taken to send */
     uint64_t zero_pages, zstd_pages, raw_pages;
 
     /* written by the migration thread / under lock; read anywhere */
@@ -119,6 +120,17 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count,
 
 /* dwcp_feed_begin: BEGIN has come; Returns: 0; -EPROTO for the second time */
 int dwcp_feed_begin(DwcpFeed *feed, DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_feed_ready_check: may READY come now?
+ *
+ * Only after BEGIN, and when streams have taken every frame.  Nothing more can
+ * be asked: a peer may have a frame, and say READY, before the thread that sent
+ * it has looked at its clock.
+ *
+ * Returns: 0; -EPROTO.
+ */
+int dwcp_feed_ready_check(DwcpFeed *feed, DwcpError *err) DWCP_CHECKED;
 
 /* dwcp_feed_set_rate: 0 = no limit */
 void dwcp_feed_set_rate(DwcpFeed *feed, uint64_t bytes_per_s);

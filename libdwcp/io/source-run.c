@@ -84,11 +84,18 @@ static int handshake(DwcpSource *source, DwcpStream *stream,
 
 /* ------------------------------------------------------------ records -- */
 
-static int record_ready(DwcpSource *source, DwcpError *err)
+static int record_ready(DwcpStream *stream, DwcpError *err)
 {
+    DwcpSource *source = source_of(stream);
     DwcpSession *session = &source->session;
     int rc;
 
+    if (dwcp_session_phase(session) == DWCP_PHASE_ENDED) {
+        rc = dwcp_feed_ready_check(&source->feed, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
     pthread_mutex_lock(&session->lock);
     rc = dwcp_session_move_locked(session, DWCP_PHASE_READY, "READY", err);
     if (rc == 0) {
@@ -115,7 +122,7 @@ static int source_record(DwcpStream *stream, const DwcpRecord *record,
         }
         return dwcp_feed_begin(&source->feed, err);
     case DWCP_RECORD_READY:
-        return record_ready(source, err);
+        return record_ready(stream, err);
     case DWCP_RECORD_SEALED:
         rc = dwcp_session_move(&source->session, DWCP_PHASE_SEALED, "SEALED",
                                err);

@@ -46,9 +46,43 @@ static void say_ready_aside(Stage *stage)
     raw_record(stage->raw[1].fd, DWCP_RECORD_READY, NULL, 0);
 }
 
+/* READY before the last frame has left: nothing leaves faster than this. */
+static void ready_early(Stage *stage)
+{
+    DwcpSource *source = stage->source.source;
+
+    dwcp_source_set_rate(source, 1);
+    g_assert_cmpint(dwcp_source_put(source, 0, 0, 1), ==, 0);
+    dwcp_source_flush(source);
+    dwcp_source_round(source);
+    memset(stage->source.ram, 1, PAGE);
+    g_assert_cmpint(dwcp_source_put(source, 0, 0, 1), ==, 0);
+    dwcp_source_round(source);
+    g_assert_cmpint(dwcp_source_put(source, 0, 0, 1), ==, 0);
+    g_assert_cmpint(dwcp_source_end(source), ==, 0);
+    say_begin(stage);
+    say_ready(stage);
+}
+
+static void ready_no_begin(Stage *stage)
+{
+    uint8_t *body = g_malloc(RAW_BODY_MAX);
+
+    g_assert_cmpint(dwcp_source_end(stage->source.source), ==, 0);
+    raw_expect(stage->raw[0].fd, DWCP_RECORD_END, body);
+    say_ready(stage);
+    g_free(body);
+}
+
 static void begin_twice(Stage *stage)
 {
     say_begin(stage);
+    say_begin(stage);
+}
+
+static void ready_and_begin(Stage *stage)
+{
+    say_ready(stage);
     say_begin(stage);
 }
 
@@ -108,6 +142,9 @@ static const Row rows[] = {
     { "ready-up", stage_up, say_ready, -EPROTO, "READY while" },
     { "ready-aside", stage_ended, say_ready_aside, -EPROTO, "on stream 1" },
     { "ready-twice", stage_ended, say_ready_twice, -EPROTO, "READY while" },
+    { "ready-early", stage_up, ready_early, -EPROTO, "of 3 chunks have" },
+    { "ready-no-begin", stage_up, ready_no_begin, -EPROTO, "before BEGIN" },
+    { "begin-ready", stage_ended, ready_and_begin, -EPROTO, "second time" },
     { "sealed-up", stage_up, say_sealed, -EPROTO, "SEALED while" },
     { "sealed-ended", stage_ended, say_sealed, -EPROTO, "SEALED while" },
     { "begin-twice", stage_up, begin_twice, -EPROTO, "second time" },

@@ -301,16 +301,20 @@ static void test_beyond(void)
 static void test_beyond_silent(void)
 {
     DwcpSourceOptions options = end_source_options(NULL);
+    uint8_t *body = g_malloc(RAW_BODY_MAX);
     DwcpError err = { 0 };
     Stage stage;
 
     options.switchover_ms_max = 400;
     stage_up_as(&stage, &options);
+    say_begin(&stage);
     g_assert_cmpint(dwcp_source_end(stage.source.source), ==, 0);
+    raw_expect(stage.raw[0].fd, DWCP_RECORD_END, body);
     say_ready(&stage);
     g_assert_cmpint(dwcp_source_finish(stage.source.source, &err), ==, 1);
     g_assert_true(dwcp_source_gone(stage.source.source));
     stage_free(&stage);
+    g_free(body);
 }
 
 /* READY, but then the target gives up before finish is called. */
