@@ -9,25 +9,36 @@
 #include "core/bytes.h"
 #include "core/fail.h"
 
-/* Body lengths that each type can have; PAGES' maximum is the session's. */
+/* Who sends a type. */
+#define SOURCE 1u
+#define TARGET 2u
+#define BOTH (SOURCE | TARGET)
+
+/*
+ * Body lengths that each type can have; PAGES' maximum is the session's.  And
+ * who may send it, and whether on any stream or only on stream 0.
+ */
 static const struct {
     const char *name;
     uint32_t length_min, length_max;
+    unsigned from;
+    bool any_stream;
 } record_shapes[] = {
     [DWCP_RECORD_PAGES] = { "PAGES", DWCP_PAGES_HEADER + DWCP_PAGES_CHUNK,
-                            UINT32_MAX },
-    [DWCP_RECORD_ACK] = { "ACK", 8, 8 },
-    [DWCP_RECORD_CHANNEL] = { "CHANNEL", 3, 2 + DWCP_CHANNEL_DATA_MAX },
-    [DWCP_RECORD_WINDOW] = { "WINDOW", 10, 10 },
-    [DWCP_RECORD_CHANNEL_EOF] = { "CHANNEL_EOF", 2, 2 },
-    [DWCP_RECORD_BEGIN] = { "BEGIN", 4, 4 },
-    [DWCP_RECORD_END] = { "END", 8, 8 },
-    [DWCP_RECORD_READY] = { "READY", 0, 0 },
-    [DWCP_RECORD_GO] = { "GO", 0, 0 },
-    [DWCP_RECORD_SEALED] = { "SEALED", 0, 0 },
-    [DWCP_RECORD_PING] = { "PING", 8, 8 },
-    [DWCP_RECORD_PONG] = { "PONG", 8, 8 },
-    [DWCP_RECORD_ABORT] = { "ABORT", 4, 4 + DWCP_ABORT_TEXT_MAX },
+                            UINT32_MAX, SOURCE, true },
+    [DWCP_RECORD_ACK] = { "ACK", 8, 8, TARGET, true },
+    [DWCP_RECORD_CHANNEL] = { "CHANNEL", 3, 2 + DWCP_CHANNEL_DATA_MAX, BOTH,
+                              false },
+    [DWCP_RECORD_WINDOW] = { "WINDOW", 10, 10, BOTH, false },
+    [DWCP_RECORD_CHANNEL_EOF] = { "CHANNEL_EOF", 2, 2, BOTH, false },
+    [DWCP_RECORD_BEGIN] = { "BEGIN", 4, 4, TARGET, false },
+    [DWCP_RECORD_END] = { "END", 8, 8, SOURCE, false },
+    [DWCP_RECORD_READY] = { "READY", 0, 0, TARGET, false },
+    [DWCP_RECORD_GO] = { "GO", 0, 0, SOURCE, false },
+    [DWCP_RECORD_SEALED] = { "SEALED", 0, 0, TARGET, false },
+    [DWCP_RECORD_PING] = { "PING", 8, 8, SOURCE, false },
+    [DWCP_RECORD_PONG] = { "PONG", 8, 8, TARGET, false },
+    [DWCP_RECORD_ABORT] = { "ABORT", 4, 4 + DWCP_ABORT_TEXT_MAX, BOTH, false },
 };
 
 #define RECORD_TYPES (sizeof(record_shapes) / sizeof(record_shapes[0]))
@@ -73,6 +84,22 @@ int dwcp_record_decode(const uint8_t *in, uint32_t page_size, DwcpRecord *out,
     }
     out->type = (DwcpRecordType)type;
     out->length = length;
+    return 0;
+}
+
+int dwcp_record_check(DwcpRecordType type, bool from_source, unsigned stream,
+                      DwcpError *err)
+{
+    assert(type > 0 && type < RECORD_TYPES);
+    if (!(record_shapes[type].from & (from_source ? SOURCE : TARGET))) {
+        return dwcp_fail(err, -EPROTO, "%s record is not for a %s",
+                         record_shapes[type].name,
+                         from_source ? "target" : "source");
+    }
+    if (stream != 0 && !record_shapes[type].any_stream) {
+        return dwcp_fail(err, -EPROTO, "%s record on stream %u",
+                         record_shapes[type].name, stream);
+    }
     return 0;
 }
 

@@ -52,6 +52,17 @@ void dwcp_record_encode(uint8_t *out, DwcpRecordType type, uint32_t length);
 int dwcp_record_decode(const uint8_t *in, uint32_t page_size, DwcpRecord *out,
                        DwcpError *err) DWCP_CHECKED;
 
+/*
+ * dwcp_record_check: may this type come here?
+ *
+ * @from_source: the peer is the source
+ * @stream: that it came on
+ *
+ * Returns: 0; -EPROTO.
+ */
+int dwcp_record_check(DwcpRecordType type, bool from_source, unsigned stream,
+                      DwcpError *err) DWCP_CHECKED;
+
 typedef enum DwcpCodec {
     DWCP_CODEC_RAW = 0,  /* the pages, one after the other */
     DWCP_CODEC_ZSTD = 1, /* the same as one zstd frame, always smaller */

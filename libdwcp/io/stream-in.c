@@ -33,15 +33,19 @@ static int record_abort(const uint8_t *body, uint32_t length, DwcpError *err)
 static int record_dispatch(DwcpStream *stream, const DwcpRecord *record,
                            const uint8_t *body, DwcpError *err)
 {
+    int rc = dwcp_record_check(record->type,
+                               stream->session->role == DWCP_ROLE_TARGET,
+                               stream->index, err);
+
+    if (rc < 0) {
+        return rc;
+    }
     switch (record->type) {
     case DWCP_RECORD_ABORT:
         return record_abort(body, record->length, err);
     case DWCP_RECORD_CHANNEL:
     case DWCP_RECORD_WINDOW:
     case DWCP_RECORD_CHANNEL_EOF:
-        if (!stream->pump) {
-            break;
-        }
         return dwcp_pump_record(stream->pump, record, body, err);
     case DWCP_RECORD_PING:
         /* A queue that is full shows signs of life enough. */
@@ -50,17 +54,9 @@ static int record_dispatch(DwcpStream *stream, const DwcpRecord *record,
         return 0;
     case DWCP_RECORD_PONG:
         return 0;
-    case DWCP_RECORD_PAGES:
-    case DWCP_RECORD_ACK:
-        return stream->ops->record(stream, record, body, err);
     default:
-        if (stream->index != 0) {
-            break;
-        }
         return stream->ops->record(stream, record, body, err);
     }
-    return dwcp_fail(err, -EPROTO, "record type %u on stream %u",
-                     (unsigned)record->type, stream->index);
 }
 
 /* Hand on all whole records of the buffer. */

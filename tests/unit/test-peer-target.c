@@ -248,6 +248,21 @@ static void say_sealed(Stage *stage)
     raw_record(stage->raw[0].fd, DWCP_RECORD_SEALED, NULL, 0);
 }
 
+static void say_pong(Stage *stage)
+{
+    raw_record_u64(stage->raw[0].fd, DWCP_RECORD_PONG, 1);
+}
+
+static void ping_aside(Stage *stage)
+{
+    raw_record_u64(stage->raw[1].fd, DWCP_RECORD_PING, 1);
+}
+
+static void abort_aside(Stage *stage)
+{
+    raw_record(stage->raw[1].fd, DWCP_RECORD_ABORT, "\5\0\0\0why", 7);
+}
+
 static void unknown_type(Stage *stage)
 {
     raw_send(stage->raw[1].fd, "\xc8\0\0\0\0\0\0\0", 8);
@@ -339,6 +354,9 @@ static const Row rows[] = {
     { "ack", stage_begun, say_ack, -EPROTO, "not for a target" },
     { "begin", stage_begun, say_begin, -EPROTO, "not for a target" },
     { "sealed", stage_ready, say_sealed, -EPROTO, "not for a target" },
+    { "pong", stage_begun, say_pong, -EPROTO, "PONG record is not for" },
+    { "ping-aside", stage_begun, ping_aside, -EPROTO, "on stream 1" },
+    { "abort-aside", stage_begun, abort_aside, -EPROTO, "on stream 1" },
     { "type", stage_begun, unknown_type, -EPROTO, "type 200" },
     { "flags", stage_begun, unknown_flag, -EPROTO, "flags" },
     { "length", stage_begun, absurd_length, -EPROTO, "length 4294967295" },

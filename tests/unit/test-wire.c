@@ -340,6 +340,46 @@ static void test_pages_flipped(void)
     g_free(bytes);
 }
 
+/* Every type from either side, on stream 0 and another: docs/wire.md's table. */
+static void test_where(void)
+{
+    static const struct {
+        DwcpRecordType type;
+        const char *from; /* of source and target */
+        bool any_stream;
+    } rows[] = {
+        { DWCP_RECORD_PAGES, "s", true },
+        { DWCP_RECORD_ACK, "t", true },
+        { DWCP_RECORD_CHANNEL, "st", false },
+        { DWCP_RECORD_WINDOW, "st", false },
+        { DWCP_RECORD_CHANNEL_EOF, "st", false },
+        { DWCP_RECORD_BEGIN, "t", false },
+        { DWCP_RECORD_END, "s", false },
+        { DWCP_RECORD_READY, "t", false },
+        { DWCP_RECORD_GO, "s", false },
+        { DWCP_RECORD_SEALED, "t", false },
+        { DWCP_RECORD_PING, "s", false },
+        { DWCP_RECORD_PONG, "t", false },
+        { DWCP_RECORD_ABORT, "st", false },
+    };
+    DwcpError err = { 0 };
+    unsigned i, stream;
+    bool allowed;
+    int source;
+
+    for (i = 0; i < G_N_ELEMENTS(rows); i++) {
+        for (source = 0; source < 2; source++) {
+            for (stream = 0; stream < 3; stream++) {
+                allowed = strchr(rows[i].from, source ? 's' : 't') &&
+                          (stream == 0 || rows[i].any_stream);
+                g_assert_cmpint(dwcp_record_check(rows[i].type, source, stream,
+                                                  &err),
+                                ==, allowed ? 0 : -EPROTO);
+            }
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -352,5 +392,6 @@ int main(int argc, char **argv)
     g_test_add_func("/wire/pages/limits", test_pages_limits);
     g_test_add_func("/wire/pages/count", test_pages_count);
     g_test_add_func("/wire/pages/flipped", test_pages_flipped);
+    g_test_add_func("/wire/where", test_where);
     return g_test_run();
 }
