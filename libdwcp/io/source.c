@@ -189,6 +189,12 @@ int dwcp_source_add_block(DwcpSource *source, const void *host,
     DwcpSourceBlock *blocks;
     int rc;
 
+    /* Workers read the list without a lock. */
+    if (atomic_load(&source->feed.put_pages)) {
+        return dwcp_fail(err, -EINVAL,
+                         "RAM block %u comes after the first pages",
+                         source->blocks_count);
+    }
     rc = dwcp_block_check(host, length, source->session.page_size,
                           source->blocks_count, err);
     if (rc < 0) {

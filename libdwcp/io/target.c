@@ -276,8 +276,16 @@ int dwcp_target_add_block(DwcpTarget *target, void *host, uint64_t length,
                           DwcpError *err)
 {
     uint64_t bytes;
+    bool begun;
     int rc;
 
+    pthread_mutex_lock(&target->session.lock);
+    begun = target->begun;
+    pthread_mutex_unlock(&target->session.lock);
+    if (begun) {
+        return dwcp_fail(err, -EINVAL, "RAM block %u comes after begin",
+                         target->ram.blocks_count);
+    }
     rc = dwcp_guestram_add(&target->ram, host, length, &bytes, err);
     if (rc >= 0) {
         atomic_fetch_add(&target->session.memory_bytes, bytes);
@@ -314,6 +322,7 @@ int dwcp_target_begin(DwcpTarget *target)
     pthread_mutex_lock(&session->lock);
     rc = dwcp_session_move_locked(session, DWCP_PHASE_BEGUN, "begin", NULL);
     if (rc == 0) {
+        target->begun = true;
         complete = complete_check_locked(target); /* nothing to move at all */
     }
     pthread_mutex_unlock(&session->lock);

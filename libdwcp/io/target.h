@@ -26,6 +26,7 @@ struct DwcpTarget {
     unsigned streams;    /* that the source announced */
     unsigned handshakes; /* connections that are not adopted yet */
     unsigned applying;   /* threads that write guest RAM now */
+    bool begun;          /* streams read the list of blocks */
     bool ended;          /* END has come */
     uint64_t end_number;
     DwcpSeqset received;

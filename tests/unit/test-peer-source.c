@@ -134,6 +134,9 @@ static void test_limits(void)
     g_assert_cmpint(dwcp_source_put(end.source, 0, UINT64_MAX, 2), ==,
                     -EINVAL);
     g_assert_cmpint(dwcp_source_put(end.source, 0, 0, 1), ==, 0);
+    g_assert_cmpint(dwcp_source_add_block(end.source, page, PAGE, &err), ==,
+                    -EINVAL);
+    g_assert_nonnull(strstr(err.text, "RAM block 1 comes after"));
     g_assert_cmpint(dwcp_source_take_channel(end.source, 0, &err), ==,
                     -ENOTCONN);
     g_assert_cmpint(dwcp_source_end(end.source), <, 0);

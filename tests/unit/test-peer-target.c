@@ -406,6 +406,26 @@ static void test_told(void)
     g_free(body);
 }
 
+/* Streams read the list of blocks from begin on: it is closed then. */
+static void test_late_block(void)
+{
+    DwcpError err = { 0 };
+    uint8_t page[PAGE];
+    Stage stage;
+
+    stage_begun(&stage);
+    g_assert_cmpint(dwcp_target_add_block(stage.target.target, page, PAGE,
+                                          &err),
+                    ==, -EINVAL);
+    g_assert_nonnull(strstr(err.text, "RAM block 1 comes after begin"));
+    unknown_type(&stage);
+    end_wait_failed(&stage.target);
+    g_assert_cmpint(dwcp_target_add_block(stage.target.target, page, PAGE,
+                                          &err),
+                    ==, -EINVAL);
+    stage_free(&stage);
+}
+
 /* ------------------------------------------------ odd, but no harm done -- */
 
 static void test_held(void)
@@ -588,6 +608,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(name, &rows[i], test_row);
     }
     g_test_add_func("/peer-target/told", test_told);
+    g_test_add_func("/peer-target/late-block", test_late_block);
     g_test_add_func("/peer-target/held", test_held);
     g_test_add_func("/peer-target/twice", test_twice);
     g_test_add_func("/peer-target/ping-flood", test_ping_flood);

@@ -203,7 +203,7 @@ DWCP_API int dwcp_source_take_channel(DwcpSource *source, unsigned channel,
  * @host: where the block is mapped; must stay mapped until _free returned
  * @length: bytes, a multiple of the page size
  *
- * Returns: the index; -EINVAL, -ENOBUFS more than 65536 blocks, -ENOMEM.
+ * Returns: the index; -EINVAL (also after the first put), -ENOBUFS more than 65536 blocks, -ENOMEM.
  */
 DWCP_API int dwcp_source_add_block(DwcpSource *source, const void *host,
                                    uint64_t length,
@@ -369,7 +369,7 @@ DWCP_API int dwcp_target_take_channel(DwcpTarget *target, unsigned channel,
  *
  * @host: must stay mapped and writable until go() was 1 or _free returned
  *
- * Returns: the index; -EINVAL, -ENOBUFS more than 65536 blocks, -ENOMEM.
+ * Returns: the index; -EINVAL (also after begin), -ENOBUFS more than 65536 blocks, -ENOMEM.
  */
 DWCP_API int dwcp_target_add_block(DwcpTarget *target, void *host,
                                    uint64_t length,
