@@ -191,16 +191,24 @@ static bool die(DwcpSession *session, const DwcpError *err, bool tell_peer)
     return first;
 }
 
-/* Callbacks run without the lock; _free waits until none is running. */
-static bool callback_enter(DwcpSession *session)
+/*
+ * Callbacks run without the lock; _free waits until none is running.  @quiet:
+ * nor after a cancel.
+ */
+static bool callback_enter_unless(DwcpSession *session, bool quiet)
 {
     bool open;
 
     pthread_mutex_lock(&session->lock);
-    open = !atomic_load(&session->closing);
+    open = !(quiet && session->cancelled) && !atomic_load(&session->closing);
     session->callbacks += open;
     pthread_mutex_unlock(&session->lock);
     return open;
+}
+
+static bool callback_enter(DwcpSession *session)
+{
+    return callback_enter_unless(session, false);
 }
 
 static void callback_leave(DwcpSession *session)
@@ -215,15 +223,14 @@ void dwcp_session_fail(DwcpSession *session, const DwcpError *err,
                        bool tell_peer)
 {
     assert(err->code < 0);
-    if (die(session, err, tell_peer) && callback_enter(session)) {
-        if (session->events.failed) {
-            session->events.failed(session->events.opaque, err);
-        }
-        if (session->events.changed) {
-            session->events.changed(session->events.opaque);
-        }
+    if (!die(session, err, tell_peer)) {
+        return;
+    }
+    if (session->events.failed && callback_enter_unless(session, true)) {
+        session->events.failed(session->events.opaque, err);
         callback_leave(session);
     }
+    dwcp_session_tell_changed(session);
 }
 
 void dwcp_session_cancel(DwcpSession *session, const char *why)
@@ -231,6 +238,9 @@ void dwcp_session_cancel(DwcpSession *session, const char *why)
     DwcpError err;
 
     (void)dwcp_fail(&err, -ECANCELED, "%s", why);
+    pthread_mutex_lock(&session->lock);
+    session->cancelled = true;
+    pthread_mutex_unlock(&session->lock);
     if (die(session, &err, true)) {
         dwcp_session_tell_changed(session);
     }

@@ -41,6 +41,7 @@ typedef struct DwcpSession {
     DwcpPhase phase;
     DwcpError error; /* code 0 = none */
     bool tell_peer;  /* the error is ours to tell */
+    bool cancelled;  /* by the user: `failed` is not begun any more */
     bool lost;       /* stream 0 has ended */
     unsigned callbacks; /* running now; _free waits for none */
     DwcpStream *all; /* every stream object, linked by next */

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/session.h"
 #include "move.h"
 
 typedef enum How {
@@ -299,12 +300,47 @@ static void test_finish_waits(void)
     end_free(&move.target);
 }
 
+static void count_failed(void *opaque, const DwcpError *err)
+{
+    unsigned *failed = opaque;
+
+    (void)err;
+    ++*failed;
+}
+
+static void cancel_now(DwcpSession *session)
+{
+    dwcp_session_cancel(session, "cancelled between error and event");
+}
+
+/* A cancel comes after the error and before it is told: it is not told. */
+static void test_quiet(void)
+{
+    DwcpError err = { .code = -EPROTO, .text = "broken" };
+    unsigned failed = 0, i;
+    DwcpEvents events = { .failed = count_failed, .opaque = &failed };
+    DwcpSession session;
+
+    for (i = 0; i < 2; i++) {
+        g_assert_cmpint(dwcp_session_init(&session, DWCP_ROLE_SOURCE,
+                                          DWCP_SECURITY_NONE, PAGE, 0, &events,
+                                          NULL),
+                        ==, 0);
+        session.on_end = i ? cancel_now : NULL;
+        dwcp_session_fail(&session, &err, false);
+        g_assert_cmpint(dwcp_session_error(&session, NULL), ==, -EPROTO);
+        g_assert_cmpuint(failed, ==, 1);
+        dwcp_session_clear(&session);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cancel/unconnected", test_unconnected);
     g_test_add_func("/cancel/resolving", test_resolving);
     g_test_add_func("/cancel/connecting", test_connecting);
+    g_test_add_func("/cancel/quiet", test_quiet);
     g_test_add_func("/cancel/waits", test_waits);
     g_test_add_func("/cancel/finish", test_finish_waits);
     g_test_add_func("/cancel/random", test_random);

@@ -85,8 +85,9 @@ typedef enum DwcpSecurity {
  * @changed: memory_complete(), go() or the session's error may have a new
  *           answer.
  * @failed: the session is dead; @err is valid during the call.  Once at most,
- *          never after _cancel or _free was called.  Before @connected it
- *          means that the connection could not be made.
+ *          not begun once _cancel or _free was called; _cancel waits for
+ *          nothing, so a call that was begun before may be ending still.
+ *          Before @connected it means that the connection could not be made.
  * @warned: a connection was refused (target); the session is not affected.
  */
 typedef struct DwcpEvents {
