@@ -200,6 +200,21 @@ static int chunk_decode(const uint8_t *in, uint64_t number, DwcpChunk *out,
     return 0;
 }
 
+bool dwcp_pages_head_known(const uint8_t *in, size_t have, uint32_t length)
+{
+    unsigned count;
+
+    if (have >= length) {
+        return true;
+    }
+    if (have < DWCP_PAGES_HEADER) {
+        return false;
+    }
+    count = dwcp_get_le16(in + 8);
+    return count > DWCP_FRAME_CHUNKS_MAX ||
+           have >= dwcp_pages_head_bytes(count);
+}
+
 int dwcp_pages_decode(const uint8_t *in, uint32_t length, uint32_t page_size,
                       DwcpPages *out, DwcpError *err)
 {

@@ -120,9 +120,24 @@ static inline uint32_t dwcp_plain_bytes_max(uint32_t page_size)
 void dwcp_pages_encode(uint8_t *out, const DwcpPages *pages);
 
 /*
+ * dwcp_pages_head_known: do these bytes of a body suffice to decode its head?
+ *
+ * @have: bytes at @in, of @length
+ */
+bool dwcp_pages_head_known(const uint8_t *in, size_t have, uint32_t length);
+
+/* dwcp_pages_codec: of a head that is known and may be wrong */
+static inline unsigned dwcp_pages_codec(const uint8_t *in)
+{
+    return in[10];
+}
+
+/*
  * dwcp_pages_decode: read and check the head of a PAGES body
  *
- * @length: of the whole body, all of which stands at @in
+ * @in: the head, or all bytes of a body that is shorter; see
+ *      dwcp_pages_head_known
+ * @length: of the whole body
  *
  * Everything that can be judged without the RAM blocks is: whether block and
  * chunk exist is the caller's to check.

@@ -140,16 +140,11 @@ static pthread_mutex_t *lock_of(DwcpGuestRam *ram, const DwcpChunk *chunk)
     return &ram->locks[(chunk->chunk + chunk->block * 31u) % DWCP_CHUNK_LOCKS];
 }
 
-/*
- * Zeros come last: a look at untouched memory maps the kernel's huge page of
- * zeros, which the first write next to it would have to split, and then fault
- * page by page.
- */
 void dwcp_guestram_apply(DwcpGuestRam *ram, const DwcpPages *pages,
                          const uint8_t *plain)
 {
-    unsigned full = dwcp_pages_plain(pages), i;
     const DwcpChunk *chunk;
+    unsigned i;
 
     for (i = 0; i < pages->count; i++) {
         chunk = &pages->chunks[i];
@@ -157,6 +152,56 @@ void dwcp_guestram_apply(DwcpGuestRam *ram, const DwcpPages *pages,
         plain = apply_plain(ram, chunk, (uint32_t)(pages->number + i), plain);
         pthread_mutex_unlock(lock_of(ram, chunk));
     }
+    dwcp_guestram_finish(ram, pages);
+}
+
+unsigned dwcp_guestram_land(DwcpGuestRam *ram, const DwcpChunk *chunk,
+                            uint32_t number, size_t done, uint8_t *scratch,
+                            struct iovec *parts)
+{
+    const DwcpRamBlock *block = &ram->blocks[chunk->block];
+    const uint32_t size = ram->page_size;
+    uint64_t left = chunk->present & ~chunk->zero, page;
+    unsigned count = 0;
+    uint8_t *at;
+
+    pthread_mutex_lock(lock_of(ram, chunk));
+    for (; done >= size; done -= size) {
+        left &= left - 1;
+    }
+    for (; left; left &= left - 1, done = 0) {
+        page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
+               (unsigned)__builtin_ctzll(left);
+        at = scratch;
+        if (block->applied[page] <= number) {
+            block->applied[page] = number;
+            at = block->host + page * size;
+        }
+        if (count && (uint8_t *)parts[count - 1].iov_base +
+                             parts[count - 1].iov_len == at) {
+            parts[count - 1].iov_len += size;
+        } else {
+            parts[count++] = (struct iovec){ at + done, size - done };
+        }
+    }
+    return count;
+}
+
+void dwcp_guestram_landed(DwcpGuestRam *ram, const DwcpChunk *chunk)
+{
+    pthread_mutex_unlock(lock_of(ram, chunk));
+}
+
+/*
+ * Zeros come last: a look at untouched memory maps the kernel's huge page of
+ * zeros, which the first write next to it would have to split, and then fault
+ * page by page.
+ */
+void dwcp_guestram_finish(DwcpGuestRam *ram, const DwcpPages *pages)
+{
+    unsigned full = dwcp_pages_plain(pages), i;
+    const DwcpChunk *chunk;
+
     for (i = 0; i < pages->count; i++) {
         chunk = &pages->chunks[i];
         pthread_mutex_lock(lock_of(ram, chunk));

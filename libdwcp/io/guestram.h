@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/uio.h>
 
 #include "core/wire.h"
 
@@ -59,5 +60,27 @@ int dwcp_guestram_check(const DwcpGuestRam *ram, const DwcpPages *pages,
  */
 void dwcp_guestram_apply(DwcpGuestRam *ram, const DwcpPages *pages,
                          const uint8_t *plain);
+
+/*
+ * dwcp_guestram_land: where bytes of a raw chunk go that come in now
+ *
+ * Claims the chunk's pages that are not zero for @number and locks them until
+ * dwcp_guestram_landed.  Between two such pairs a newer number may take a page;
+ * the bytes that still come for it then go to @scratch.
+ *
+ * @done: bytes of the chunk that have come; less than all
+ * @scratch: a page
+ * @parts: DWCP_CHUNK_PAGES entries; filled with the places of all other bytes,
+ *         in their order
+ *
+ * Returns: how many parts.
+ */
+unsigned dwcp_guestram_land(DwcpGuestRam *ram, const DwcpChunk *chunk,
+                            uint32_t number, size_t done, uint8_t *scratch,
+                            struct iovec *parts);
+void dwcp_guestram_landed(DwcpGuestRam *ram, const DwcpChunk *chunk);
+
+/* dwcp_guestram_finish: all bytes have landed; apply the zeros and count */
+void dwcp_guestram_finish(DwcpGuestRam *ram, const DwcpPages *pages);
 
 #endif

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/fail.h"
+#include "io/landing.h"
 #include "io/socket.h"
 #include "io/target.h"
 
@@ -119,6 +120,26 @@ static void unclaim(DwcpTarget *target)
     pthread_mutex_unlock(&target->session.lock);
 }
 
+/* The buffers of a stream that has shaken hands. */
+static int stream_open(DwcpTarget *target, DwcpStream *stream, DwcpError *err)
+{
+    size_t bytes;
+    int rc = dwcp_stream_open(stream, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    stream->landing = dwcp_landing_new(&target->ram);
+    if (!stream->landing) {
+        return dwcp_fail(err, -ENOMEM, "no memory for stream %u",
+                         stream->index);
+    }
+    bytes = dwcp_landing_bytes(stream->landing);
+    stream->memory_bytes += bytes;
+    atomic_fetch_add(&target->session.memory_bytes, bytes);
+    return 0;
+}
+
 /* Returns: 0 the stream is one of the session's; else an error to warn of. */
 static int handshake(DwcpTarget *target, DwcpStream *stream, DwcpError *err)
 {
@@ -163,7 +184,7 @@ static int handshake(DwcpTarget *target, DwcpStream *stream, DwcpError *err)
         rc = dwcp_confirm_check(confirm, hello_bytes, welcome_bytes, err);
     }
     if (rc == 0) {
-        rc = dwcp_stream_open(stream, err);
+        rc = stream_open(target, stream, err);
     }
     if (rc == 0) {
         rc = dwcp_session_adopt(&target->session, stream);

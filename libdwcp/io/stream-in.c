@@ -1,6 +1,7 @@
 /*
  * Records are parsed where they were received; what is read beyond the one
- * that is being read is little, and is moved to the front of the buffer.
+ * that is being read is little, and is moved to the front of the buffer.  The
+ * payload of a raw frame does not come here: it lands in guest RAM.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -12,10 +13,21 @@
 #include <sys/socket.h>
 
 #include "core/fail.h"
+#include "io/landing.h"
 #include "io/pump.h"
 
-/* Reads per turn: output must not starve. */
-#define TURN_READS 4
+/* What a turn may read: output must not starve.  A landing is a chunk. */
+#define TURN_COST 16u
+#define READ_COST 4u
+#define LANDING_COST 1u
+/* Read behind a frame that lands, for the head of the next: bytes of its
+ * payload that come along have to be copied. */
+#define LANDING_AHEAD 4096u
+
+static bool lands(const DwcpStream *stream)
+{
+    return stream->landing && stream->landing->left;
+}
 
 static int record_abort(const uint8_t *body, uint32_t length, DwcpError *err)
 {
@@ -59,65 +71,121 @@ static int record_dispatch(DwcpStream *stream, const DwcpRecord *record,
     }
 }
 
+/*
+ * Does the record's payload land?  Then it does from here on, and the bytes of
+ * it that stand in the buffer already.  Returns: as DwcpStreamOps.land.
+ */
+static int input_land(DwcpStream *stream, const DwcpRecord *record,
+                      DwcpError *err)
+{
+    const uint8_t *body = stream->in + stream->in_at + DWCP_RECORD_HEADER;
+    size_t have = stream->in_end - stream->in_at - DWCP_RECORD_HEADER;
+    int rc;
+
+    if (!stream->ops->land || record->type != DWCP_RECORD_PAGES ||
+        !dwcp_pages_head_known(body, have, record->length)) {
+        return 0;
+    }
+    rc = stream->ops->land(stream, record, body, err);
+    if (rc != 2) {
+        return rc;
+    }
+    stream->in_at +=
+        DWCP_RECORD_HEADER + record->length - stream->landing->left;
+    stream->in_at += dwcp_landing_copy(stream->landing,
+                                       stream->in + stream->in_at,
+                                       stream->in_end - stream->in_at);
+    rc = stream->landing->left ? 0 : stream->ops->landed(stream, err);
+    return rc < 0 ? rc : 2;
+}
+
+/* Returns: 0 a record was handed on, or lands; 1 it waits for a wake-up; 2 it
+ * is not whole; or an error. */
+static int input_record(DwcpStream *stream, DwcpError *err)
+{
+    const uint8_t *at = stream->in + stream->in_at;
+    size_t have = stream->in_end - stream->in_at;
+    DwcpRecord record;
+    int rc;
+
+    if (have < DWCP_RECORD_HEADER) {
+        return 2;
+    }
+    rc = dwcp_record_decode(at, stream->session->page_size, &record, err);
+    if (rc < 0) {
+        return rc;
+    }
+    if (DWCP_RECORD_HEADER + record.length >
+        stream->in_size - DWCP_READ_AHEAD) {
+        return dwcp_fail(err, -EPROTO, "record type %u is not for us",
+                         (unsigned)record.type);
+    }
+    rc = input_land(stream, &record, err);
+    if (rc != 0) {
+        return rc == 2 ? 0 : rc;
+    }
+    if (have < DWCP_RECORD_HEADER + record.length) {
+        stream->in_missing = DWCP_RECORD_HEADER + record.length - have;
+        return 2;
+    }
+    rc = record_dispatch(stream, &record, at + DWCP_RECORD_HEADER, err);
+    if (rc == 0) {
+        stream->in_at += DWCP_RECORD_HEADER + record.length;
+    }
+    return rc;
+}
+
 /* Hand on all whole records of the buffer. */
 static int input_parse(DwcpStream *stream, DwcpError *err)
 {
-    DwcpRecord record;
-    uint8_t *at;
-    size_t have;
-    int rc;
+    int rc = 0;
 
     stream->in_missing = 0;
-    while (!stream->in_held) {
-        at = stream->in + stream->in_at;
-        have = stream->in_end - stream->in_at;
-        if (have < DWCP_RECORD_HEADER) {
-            break;
-        }
-        rc = dwcp_record_decode(at, stream->session->page_size, &record, err);
-        if (rc < 0) {
-            return rc;
-        }
-        if (DWCP_RECORD_HEADER + record.length >
-            stream->in_size - DWCP_READ_AHEAD) {
-            return dwcp_fail(err, -EPROTO, "record type %u is not for us",
-                             (unsigned)record.type);
-        }
-        if (have < DWCP_RECORD_HEADER + record.length) {
-            stream->in_missing = DWCP_RECORD_HEADER + record.length - have;
-            break;
-        }
-        rc = record_dispatch(stream, &record, at + DWCP_RECORD_HEADER, err);
-        if (rc < 0) {
-            return rc;
-        }
-        if (rc == 1) {
-            stream->in_held = true;
-            break;
-        }
-        stream->in_at += DWCP_RECORD_HEADER + record.length;
+    while (rc == 0 && !stream->in_held && !lands(stream)) {
+        rc = input_record(stream, err);
+        stream->in_held = rc == 1;
     }
     /* At most DWCP_READ_AHEAD bytes, unless a record is held. */
-    if (stream->in_at) {
+    if (rc >= 0 && stream->in_at) {
         stream->in_end -= stream->in_at;
         memmove(stream->in, stream->in + stream->in_at, stream->in_end);
         stream->in_at = 0;
     }
-    return 0;
+    return rc < 0 ? rc : 0;
+}
+
+/* To where the next bytes belong.  Returns: as recv(). */
+static ssize_t receive(DwcpStream *stream)
+{
+    size_t ahead = 0;
+    ssize_t n;
+
+    if (lands(stream)) { /* then the buffer is empty */
+        n = dwcp_landing_receive(stream->landing, stream->fd, stream->in,
+                                 LANDING_AHEAD, &ahead);
+        stream->in_end = ahead;
+        return n;
+    }
+    n = recv(stream->fd, stream->in + stream->in_end,
+             stream->in_missing + DWCP_READ_AHEAD, MSG_DONTWAIT);
+    stream->in_end += n > 0 ? (size_t)n : 0;
+    return n;
 }
 
 /* Returns: 0; 1 the peer closed; or an error. */
 int dwcp_stream_input(DwcpStream *stream, DwcpError *err)
 {
+    unsigned cost = 0;
+    bool landing;
     ssize_t n;
-    int i, rc;
+    int rc;
 
     rc = input_parse(stream, err); /* what was held */
-    for (i = 0; rc == 0 && i < TURN_READS && !stream->in_held &&
-                !dwcp_stream_queue_busy(stream);
-         i++) {
-        n = recv(stream->fd, stream->in + stream->in_end,
-                 stream->in_missing + DWCP_READ_AHEAD, MSG_DONTWAIT);
+    while (rc == 0 && cost < TURN_COST && !stream->in_held &&
+           !dwcp_stream_queue_busy(stream)) {
+        landing = lands(stream);
+        cost += landing ? LANDING_COST : READ_COST;
+        n = receive(stream);
         if (n == 0) {
             return 1;
         }
@@ -128,8 +196,12 @@ int dwcp_stream_input(DwcpStream *stream, DwcpError *err)
             return dwcp_stream_error(stream, "receive", errno, err);
         }
         atomic_store(&stream->session->heard_ns, dwcp_now_ns());
-        stream->in_end += (size_t)n;
-        rc = input_parse(stream, err);
+        if (landing && !lands(stream)) {
+            rc = stream->ops->landed(stream, err);
+        }
+        if (rc == 0) {
+            rc = input_parse(stream, err);
+        }
     }
     return rc;
 }

@@ -20,6 +20,7 @@
 #include "core/bytes.h"
 #include "core/codec.h"
 #include "core/fail.h"
+#include "io/landing.h"
 #include "io/pump.h"
 #include "io/socket.h"
 
@@ -94,6 +95,7 @@ void dwcp_stream_free(DwcpStream *stream)
     close(stream->wake_fd);
     dwcp_pump_free(stream->pump);
     dwcp_decoder_free(stream->decoder);
+    dwcp_landing_free(stream->landing);
     free(stream->unacked);
     free(stream->in);
     free(stream->ctrl);

@@ -21,6 +21,7 @@
 #include "core/wire.h"
 #include "io/session.h"
 
+typedef struct DwcpLanding DwcpLanding;
 typedef struct DwcpPump DwcpPump;
 
 /*
@@ -48,6 +49,14 @@ typedef struct DwcpStreamOps {
      * error, which ends the session. */
     int (*record)(DwcpStream *stream, const DwcpRecord *record,
                   const uint8_t *body, DwcpError *err);
+    /* PAGES, of which only the head need stand at @body: does the rest land
+     * in guest RAM?  NULL member: no.  Returns: 0 no, give it to record when
+     * it is whole; 1 not now, as above; 2 stream->landing was started; or an
+     * error. */
+    int (*land)(DwcpStream *stream, const DwcpRecord *record,
+                const uint8_t *body, DwcpError *err);
+    /* The last byte has landed.  Returns: 0 or an error. */
+    int (*landed)(DwcpStream *stream, DwcpError *err);
     /* The next frame to send, or NULL and how long to wait in *wait_ns
      * (UINT64_MAX = until woken).  NULL member: this role sends none. */
     DwcpFrame *(*pull)(DwcpStream *stream, uint64_t *wait_ns);
@@ -88,6 +97,7 @@ struct DwcpStream {
     uint64_t tcp_acked_bytes; /* source, stream 0: at the last tick */
     DwcpPump *pump;     /* stream 0 */
     void *decoder;      /* target: DwcpDecoder */
+    DwcpLanding *landing; /* target */
     /* source: frames sent and not acknowledged, a ring */
     struct DwcpUnacked {
         uint64_t number;

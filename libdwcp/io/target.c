@@ -2,9 +2,8 @@
  * The target: public calls, and what its streams do with records
  *
  * A frame is counted as received when it has been applied; memory is complete
- * when END has named the last number and all up to it are.  From then on no
- * frame is taken, and GO waits for threads that still write: that is the
- * seal.
+ * when END has named the last number, all up to it are, and no thread writes
+ * guest RAM.  From then on no frame is taken: that is the seal.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -20,6 +19,7 @@
 #include "core/bytes.h"
 #include "core/codec.h"
 #include "core/fail.h"
+#include "io/landing.h"
 #include "io/pump.h"
 
 int dwcp_target_new(const DwcpTargetOptions *options, DwcpTarget **out,
@@ -88,7 +88,8 @@ static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
 /* Returns: 1 memory is complete now, 0 it is not. */
 static int complete_check_locked(DwcpTarget *target)
 {
-    if (target->ended && target->session.phase == DWCP_PHASE_BEGUN &&
+    if (target->ended && !target->applying &&
+        target->session.phase == DWCP_PHASE_BEGUN &&
         target->received.below >= target->end_number) {
         return dwcp_session_move_locked(&target->session, DWCP_PHASE_COMPLETE,
                                         "END", NULL) == 0;
@@ -105,7 +106,6 @@ static int apply_leave(DwcpTarget *target, const DwcpPages *pages, int rc,
 
     pthread_mutex_lock(&session->lock);
     target->applying--;
-    pthread_cond_broadcast(&session->changed);
     for (i = 0; rc == 0 && i < pages->count; i++) {
         if (dwcp_seqset_add(&target->received, pages->number + i) < 0) {
             rc = dwcp_fail(err, -EPROTO, "frame %llu is too far ahead of %llu",
@@ -123,6 +123,35 @@ static int apply_leave(DwcpTarget *target, const DwcpPages *pages, int rc,
     return rc;
 }
 
+/* Count the frame as applied, which it is unless @rc says otherwise. */
+static int frame_done(DwcpStream *stream, const DwcpPages *pages, int rc,
+                      DwcpError *err)
+{
+    rc = apply_leave(stream->role, pages, rc, err);
+    if (rc == 0) {
+        rc = dwcp_stream_queue_u64(stream, DWCP_RECORD_ACK,
+                                   ++stream->acked_frames);
+        if (rc < 0) {
+            (void)dwcp_fail(err, rc, "the source does not read");
+        }
+    }
+    return rc;
+}
+
+/* Returns: 0 the frame is one to apply, and frame_done must follow; 1 later;
+ * or an error. */
+static int frame_enter(DwcpStream *stream, const DwcpPages *pages,
+                       DwcpError *err)
+{
+    DwcpTarget *target = stream->role;
+    int rc = apply_enter(target, stream, pages, err);
+
+    if (rc == 0 && dwcp_guestram_check(&target->ram, pages, err) < 0) {
+        rc = apply_leave(target, pages, -EPROTO, err);
+    }
+    return rc;
+}
+
 static int record_pages(DwcpStream *stream, const DwcpRecord *record,
                         const uint8_t *body, DwcpError *err)
 {
@@ -135,30 +164,51 @@ static int record_pages(DwcpStream *stream, const DwcpRecord *record,
     rc = dwcp_pages_decode(body, record->length, target->session.page_size,
                            &pages, err);
     if (rc == 0) {
-        rc = apply_enter(target, stream, &pages, err);
+        rc = frame_enter(stream, &pages, err);
     }
     if (rc != 0) {
         return rc;
     }
     head = dwcp_pages_head_bytes(pages.count);
-    rc = dwcp_guestram_check(&target->ram, &pages, err);
-    if (rc == 0) {
-        rc = dwcp_decode_payload(stream->decoder, &pages,
-                                 body + head, record->length - head, &plain,
-                                 err);
-    }
+    rc = dwcp_decode_payload(stream->decoder, &pages, body + head,
+                             record->length - head, &plain, err);
     if (rc == 0) {
         dwcp_guestram_apply(&target->ram, &pages, plain);
     }
-    rc = apply_leave(target, &pages, rc, err);
-    if (rc == 0) {
-        rc = dwcp_stream_queue_u64(stream, DWCP_RECORD_ACK,
-                                   ++stream->acked_frames);
-        if (rc < 0) {
-            (void)dwcp_fail(err, rc, "the source does not read");
-        }
+    return frame_done(stream, &pages, rc, err);
+}
+
+/* A raw frame's head has come. */
+static int target_land(DwcpStream *stream, const DwcpRecord *record,
+                       const uint8_t *body, DwcpError *err)
+{
+    DwcpTarget *target = stream->role;
+    DwcpPages pages;
+    int rc;
+
+    if (dwcp_pages_codec(body) != DWCP_CODEC_RAW) {
+        return 0;
     }
-    return rc;
+    rc = dwcp_pages_decode(body, record->length, target->session.page_size,
+                           &pages, err);
+    if (rc < 0 || !dwcp_pages_plain(&pages)) {
+        return rc;
+    }
+    rc = frame_enter(stream, &pages, err);
+    if (rc != 0) {
+        return rc;
+    }
+    dwcp_landing_start(stream->landing, &pages);
+    return 2;
+}
+
+static int target_landed(DwcpStream *stream, DwcpError *err)
+{
+    DwcpTarget *target = stream->role;
+    const DwcpPages *pages = &stream->landing->pages;
+
+    dwcp_guestram_finish(&target->ram, pages);
+    return frame_done(stream, pages, 0, err);
 }
 
 static int record_end(DwcpTarget *target, uint64_t number, DwcpError *err)
@@ -188,19 +238,14 @@ static int record_end(DwcpTarget *target, uint64_t number, DwcpError *err)
     return rc;
 }
 
-/* GO: seal guest RAM, then say so. */
+/* GO: guest RAM is sealed since it was complete; say so. */
 static int record_go(DwcpStream *stream, DwcpError *err)
 {
     DwcpTarget *target = stream->role;
     DwcpSession *session = &target->session;
     int rc;
 
-    pthread_mutex_lock(&session->lock);
-    while (target->applying && !session->error.code) {
-        pthread_cond_wait(&session->changed, &session->lock);
-    }
-    rc = dwcp_session_move_locked(session, DWCP_PHASE_SEALED, "GO", err);
-    pthread_mutex_unlock(&session->lock);
+    rc = dwcp_session_move(session, DWCP_PHASE_SEALED, "GO", err);
     if (rc < 0) {
         return rc;
     }
@@ -261,6 +306,8 @@ static int target_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
 
 const DwcpStreamOps dwcp_target_ops = {
     .record = target_record,
+    .land = target_land,
+    .landed = target_landed,
     .tick = target_tick,
 };
 

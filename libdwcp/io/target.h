@@ -25,7 +25,7 @@ struct DwcpTarget {
     bool claimed;        /* a NEW handshake is under way or done */
     unsigned streams;    /* that the source announced */
     unsigned handshakes; /* connections that are not adopted yet */
-    unsigned applying;   /* threads that write guest RAM now */
+    unsigned applying;   /* frames that are being written to guest RAM now */
     bool begun;          /* streams read the list of blocks */
     bool ended;          /* END has come */
     uint64_t end_number;

@@ -2,16 +2,18 @@
  * The seal: once go() is 1, no library thread writes guest RAM
  *
  * A source that lies gives one hand-over number to two frames: a small one
- * that completes memory, and a large one that another stream is still
- * decoding when READY and GO pass.  The guest then writes all its memory; what
- * it wrote must still stand there when every stream has ended.  Where the
- * large frame comes too late, or too early, the attempt proves nothing and
- * the next one begins.
+ * that would complete memory, and a large one that another stream is still
+ * decoding, or of which half has landed.  Memory must not be complete before
+ * that one is in place.  After READY and GO the guest writes all its memory;
+ * what it wrote must still stand there when every stream has ended.  Where a
+ * compressed frame comes too late, or too early, the attempt proves nothing
+ * and the next one begins.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
 #include <string.h>
 #include <unistd.h>
@@ -107,9 +109,70 @@ static void test_seal(void)
     }
 }
 
+/* The kernel looks for us: to the thread sanitizer it is no race. */
+static void wait_for_byte(const uint8_t *at, uint8_t value)
+{
+    int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    uint8_t seen;
+
+    g_assert_cmpint(fd, >=, 0);
+    do {
+        g_thread_yield();
+        g_assert_cmpint(pread(fd, &seen, 1, (off_t)(uintptr_t)at), ==, 1);
+    } while (seen != value);
+    close(fd);
+}
+
+/* Half of a frame lies in memory when all numbers up to the last are applied.
+ * That may take as long as it takes: PONG says that END has been read. */
+static void test_half_landed(void)
+{
+    DwcpPages whole = { .number = 1, .count = 1,
+                        .chunks = { { .present = 3 } } };
+    DwcpPages again = { .number = 1, .count = 1,
+                        .chunks = { { .present = 3, .zero = 3 } } };
+    uint32_t head = dwcp_pages_head_bytes(1);
+    uint8_t record[DWCP_RECORD_HEADER + DWCP_PAGES_HEADER + DWCP_PAGES_CHUNK];
+    uint8_t *body = g_malloc(RAW_BODY_MAX), page[PAGE];
+    DwcpTargetOptions options = end_target_options();
+    char port[8];
+    Raw raw[2];
+    End end;
+
+    memset(page, 0x55, sizeof(page));
+    end_target(&end, &options, port);
+    end_ram(&end, PAGES);
+    raw_join(&raw[0], port, 0, 2, NULL);
+    end_wait_connected(&end);
+    raw_join(&raw[1], port, 1, 2, raw[0].answer.session);
+    g_assert_cmpint(dwcp_target_begin(end.target), ==, 0);
+
+    dwcp_record_encode(record, DWCP_RECORD_PAGES, head + 2 * PAGE);
+    dwcp_pages_encode(record + DWCP_RECORD_HEADER, &whole);
+    raw_send(raw[1].fd, record, sizeof(record));
+    raw_send(raw[1].fd, page, PAGE);
+    wait_for_byte(end.ram + PAGE - 1, 0x55);
+    raw_pages(raw[0].fd, &again, NULL, 0);
+    raw_expect(raw[0].fd, DWCP_RECORD_ACK, body);
+    raw_record_u64(raw[0].fd, DWCP_RECORD_END, 1);
+    raw_record_u64(raw[0].fd, DWCP_RECORD_PING, 1);
+    g_assert_true(raw_read(raw[0].fd, record, DWCP_RECORD_HEADER + 8));
+    g_assert_cmpuint(record[0], ==, DWCP_RECORD_PONG);
+    g_assert_cmpint(dwcp_target_memory_complete(end.target), ==, 0);
+    raw_send(raw[1].fd, page, PAGE);
+    g_assert_cmpint(end_wait_complete(&end), ==, 1);
+    g_assert_cmpmem(end.ram, PAGE, page, PAGE);
+    g_assert_cmpmem(end.ram + PAGE, PAGE, page, PAGE);
+    close(raw[0].fd);
+    close(raw[1].fd);
+    end_free(&end);
+    g_free(body);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/seal/half-landed", test_half_landed);
     g_test_add_func("/seal/late-frame", test_seal);
     return g_test_run();
 }
