@@ -25,6 +25,8 @@
 /* DWCP_LEVEL_AUTO is one of these. */
 #define LEVEL_IDLE_LINK 2u
 #define LEVEL_FULL_LINK 3u
+/* The fastest link that may count as full: level 3 takes a third more time. */
+#define FULL_LINK_BYTES_PER_S (32u << 20)
 /* From here on 2 MiB take a large part of a second. */
 #define LEVEL_SLOW 10
 int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
@@ -317,11 +319,15 @@ static void take_chunks_locked(DwcpFeed *feed, DwcpPages *pages)
  */
 static unsigned level_locked(const DwcpFeed *feed)
 {
+    uint64_t rate = rate_locked(feed);
+
     if (feed->level >= 0) {
         return (unsigned)feed->level;
     }
-    return feed->ready_bytes >= ready_limit_locked(feed) / 2 ? LEVEL_FULL_LINK
-                                                             : LEVEL_IDLE_LINK;
+    return rate && rate <= FULL_LINK_BYTES_PER_S &&
+                   feed->ready_bytes >= ready_limit_locked(feed) / 2
+               ? LEVEL_FULL_LINK
+               : LEVEL_IDLE_LINK;
 }
 
 /* Returns: a frame that the pool had room for, or NULL: out of memory. */

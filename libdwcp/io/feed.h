@@ -97,8 +97,8 @@ uint64_t dwcp_feed_last_number(DwcpFeed *feed);
  * what waits: the end of a round is spread over all streams.
  *
  * @pages: number, count and chunks are filled in
- * @level: to compress with; with DWCP_LEVEL_AUTO the higher one when the link
- *         is what others wait for: half of what may be ready is
+ * @level: to compress with; with DWCP_LEVEL_AUTO the higher one when a slow
+ *         link is what others wait for: half of what may be ready is
  *
  * Returns: 0; -ECANCELED the session is over.
  * Threads: workers.
