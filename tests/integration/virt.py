@@ -88,8 +88,8 @@ class Site:
     def check_here(self):
         """The guest runs where it was, and nowhere else."""
         equal(self.state(self.here), "running", "the domain at the source")
-        check(self.state(self.there) in (None, "shut off"),
-              f"it is {self.state(self.there)} at the destination")
+        there = self.state(self.there)
+        check(there in (None, "shut off"), f"it is {there} at the destination")
         numbers = self.beats(self.here)
         check("CORRUPT" not in domain.console(self.here, self.guest),
               "the guest's memory is damaged")
@@ -98,8 +98,8 @@ class Site:
     def moved(self, last):
         """Checks that the guest has moved and goes on after beat `last`; the
         hosts change their parts."""
-        check(self.state(self.here) in (None, "shut off"),
-              f"it is {self.state(self.here)} at the source")
+        state = self.state(self.here)
+        check(state in (None, "shut off"), f"it is {state} at the source")
         self.here, self.there = self.there, self.here
         check(self.check_here() > last, f"beats after {last}")
 
@@ -142,7 +142,8 @@ class Site:
     @contextlib.contextmanager
     def moving(self, *words, sent=3 << 20):
         """While virsh moves the guest, and so many bytes have been sent;
-        yields the process."""
+        yields the process, and waits for its end: it is virsh that clears the
+        destination up when a direct move is given up."""
         run = self.here.popen(self.command(*words), stdout=-1, stderr=-2,
                               text=True)
         try:
@@ -152,6 +153,7 @@ class Site:
             check(run.poll() is None, "virsh ended: " + str(
                 run.stdout.read() if run.poll() is not None else ""))
             yield run
+            pair.wait_for(lambda: run.poll() is not None, "virsh ends")
         finally:
             if run.poll() is None:
                 run.kill()
