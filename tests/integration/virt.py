@@ -27,6 +27,14 @@ from tap import check, equal, skip_all  # noqa: E402
 PREFIX = pathlib.Path(os.environ.get("DWCP_LIBVIRT")
                       or TOP / "build/libvirt-prefix")
 LINK = {"rate_mbit": 400, "rtt_ms": 20}
+# In /run, so that each host has its own at the same path.
+LOCAL_DISK = """\
+    <disk type='file'>
+      <driver name='qemu' type='raw'/>
+      <source file='/run/dwcp/disk'/><target dev='vda' bus='virtio'/>
+      <alias name='ua-disk'/>
+    </disk>
+"""
 
 
 def require():
@@ -39,10 +47,13 @@ class Site:
     """Two hosts with libvirt and a guest that runs on the first.
 
     conf are lines for both hosts' qemu.conf, qemu_b the other host's QEMU.
+    disk is what a disk of the guest's holds on the first host; on the other
+    one it is there, and empty.
     """
 
-    def __init__(self, conf="", qemu_b=pair.QEMU, machine="pc"):
+    def __init__(self, conf="", qemu_b=pair.QEMU, machine="pc", disk=None):
         self._conf, self._qemu_b, self._machine = conf, qemu_b, machine
+        self._disk = disk
         self._stack = contextlib.ExitStack()
         self.guest = guests.small()
 
@@ -67,8 +78,13 @@ class Site:
             str(top / "lab"), hosts=specs, link=Link(**LINK)))
         self.here, self.there = self.lab.host("a"), self.lab.host("b")
         self.path = top / "domain.xml"
-        self.path.write_text(domain.xml(self.guest, None).replace(
-            "machine='pc'", f"machine='{self._machine}'"), "utf-8")
+        text = domain.xml(self.guest, None).replace(
+            "machine='pc'", f"machine='{self._machine}'")
+        if self._disk:
+            disk_file(self.here).write_bytes(self._disk)
+            disk_file(self.there).write_bytes(bytes(len(self._disk)))
+            text = text.replace("  </devices>", LOCAL_DISK + "  </devices>")
+        self.path.write_text(text, "utf-8")
         self.here.virsh("define", self.path)
         self.here.virsh("start", self.guest.name)
         pair.wait_for(lambda: self.guest.ready in domain.console(
@@ -159,6 +175,11 @@ class Site:
                 run.kill()
             run.wait()
             run.stdout.close()
+
+
+def disk_file(host):
+    """A host's file of the guest's local disk, as seen from outside."""
+    return pathlib.Path(host.directory) / "run/dwcp/disk"
 
 
 def abort(site):
