@@ -13,6 +13,9 @@
 #include "core/fail.h"
 #include "io/stream.h"
 
+/* How long a stream that ends waits for stream 0 to tell why. */
+#define REASON_MS 500u
+
 uint64_t dwcp_now_ns(void)
 {
     struct timespec ts;
@@ -231,6 +234,26 @@ void dwcp_session_fail(DwcpSession *session, const DwcpError *err,
         callback_leave(session);
     }
     dwcp_session_tell_changed(session);
+}
+
+void dwcp_session_await_end(DwcpSession *session)
+{
+    uint64_t until_ns = dwcp_now_ns() + REASON_MS * 1000000ull;
+    struct timespec until = {
+        .tv_sec = (time_t)(until_ns / 1000000000ull),
+        .tv_nsec = (long)(until_ns % 1000000000ull),
+    };
+
+    pthread_mutex_lock(&session->lock);
+    while (!session->error.code && !session->lost &&
+           session->phase != DWCP_PHASE_SEALED &&
+           !atomic_load(&session->closing)) {
+        if (pthread_cond_timedwait(&session->changed, &session->lock, &until) ==
+            ETIMEDOUT) {
+            break;
+        }
+    }
+    pthread_mutex_unlock(&session->lock);
 }
 
 void dwcp_session_cancel(DwcpSession *session, const char *why)

@@ -93,7 +93,17 @@ DwcpPhase dwcp_session_phase(DwcpSession *session);
 void dwcp_session_fail(DwcpSession *session, const DwcpError *err,
                        bool tell_peer);
 
-/* dwcp_session_cancel: the same by the user's wish: no callback */
+/*
+ * dwcp_session_await_end: wait a little for the session to end
+ *
+ * A stream that was cut off or refused often is so because the peer gave up:
+ * stream 0 brings the reason, which says more than this stream could.
+ *
+ * Threads: those of streams 1 and up.
+ */
+void dwcp_session_await_end(DwcpSession *session);
+
+/* dwcp_session_cancel: fail by the user's wish: no callback */
 void dwcp_session_cancel(DwcpSession *session, const char *why);
 
 /* dwcp_session_error: Returns: 0 or err->code */

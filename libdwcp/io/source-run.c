@@ -349,6 +349,7 @@ static void *join_run(void *opaque)
     } else if (rc < 0) {
         (void)dwcp_fail(&full, rc, "stream %u: %.200s", stream->index,
                         err.text);
+        dwcp_session_await_end(&source->session);
         dwcp_session_fail(&source->session, &full, true);
     }
     return NULL;

@@ -24,8 +24,6 @@
 #include "io/pump.h"
 #include "io/socket.h"
 
-/* How long a stream that ends waits for stream 0 to tell why. */
-#define REASON_MS 500u
 /* How long ABORT, or the last channel bytes, may take to leave. */
 #define LINGER_MS 1000u
 
@@ -337,28 +335,15 @@ static void say_goodbye(DwcpStream *stream)
 }
 
 /* The connection is gone: whose fault was it, and does it matter? */
-static void connection_lost(DwcpStream *stream, DwcpError *err)
+static void connection_lost(DwcpStream *stream, const DwcpError *err)
 {
-    DwcpSession *session = stream->session;
-    uint64_t until_ns = dwcp_now_ns() + REASON_MS * 1000000ull;
-    struct timespec until = {
-        .tv_sec = (time_t)(until_ns / 1000000000ull),
-        .tv_nsec = (long)(until_ns % 1000000000ull),
-    };
     bool local = err->code == -EPROTO || err->code == -ETIMEDOUT ||
                  err->code == -ENOMEM || err->code == -ENOBUFS;
 
-    pthread_mutex_lock(&session->lock);
-    while (stream->index != 0 && !local && !session->error.code &&
-           !session->lost && session->phase != DWCP_PHASE_SEALED &&
-           !atomic_load(&session->closing)) {
-        if (pthread_cond_timedwait(&session->changed, &session->lock, &until) ==
-            ETIMEDOUT) {
-            break;
-        }
+    if (stream->index != 0 && !local) {
+        dwcp_session_await_end(stream->session);
     }
-    pthread_mutex_unlock(&session->lock);
-    dwcp_session_fail(session, err, local);
+    dwcp_session_fail(stream->session, err, local);
 }
 
 void dwcp_stream_loop(DwcpStream *stream)

@@ -230,6 +230,18 @@ static void test_second_refused(void)
     stage_dead(&stage, -ECONNREFUSED, "stream 1: the target refused: reason");
 }
 
+/* A target that gives up refuses what still joins; why, stream 0 says. */
+static void test_given_up(void)
+{
+    Stage stage;
+
+    stage_connect(&stage, NULL);
+    raw_serve(&stage.raw[0], stage.listen_fd, stage_session);
+    serve_changed(&stage, &stage.raw[1], DWCP_REFUSAL_SESSION, 0, 0);
+    say_abort(&stage);
+    stage_dead(&stage, -ECONNABORTED, "no memory");
+}
+
 static void test_welcome_bytes(void)
 {
     unsigned at;
@@ -272,6 +284,7 @@ int main(int argc, char **argv)
     g_test_add_func("/peer-source/other-protocols", test_other_protocols);
     g_test_add_func("/peer-source/refused", test_refused);
     g_test_add_func("/peer-source/second-refused", test_second_refused);
+    g_test_add_func("/peer-source/given-up", test_given_up);
     g_test_add_func("/peer-source/welcome/bytes", test_welcome_bytes);
     g_test_add_func("/peer-source/welcome/cut", test_welcome_cut);
     return g_test_run();
