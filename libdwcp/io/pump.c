@@ -22,8 +22,9 @@ struct DwcpPump {
 
 DwcpPump *dwcp_pump_new(DwcpStream *stream)
 {
+    DwcpSession *session = stream->session;
     DwcpPump *pump = calloc(1, sizeof(*pump));
-    int pair[2];
+    int pair[2], old;
 
     if (!pump || dwcp_channel_init(&pump->channel) < 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
@@ -36,9 +37,13 @@ DwcpPump *dwcp_pump_new(DwcpStream *stream)
     pump->stream = stream;
     pump->fd = pair[0];
     pump->user_reads = true;
-    pthread_mutex_lock(&stream->session->lock);
-    stream->session->channel_fd = pair[1];
-    pthread_mutex_unlock(&stream->session->lock);
+    pthread_mutex_lock(&session->lock);
+    old = session->channel_fd;
+    session->channel_fd = pair[1];
+    pthread_mutex_unlock(&session->lock);
+    if (old >= 0) {
+        close(old); /* of a stream 0 that came to nothing */
+    }
     return pump;
 }
 

@@ -216,10 +216,51 @@ static void test_all(void)
     loop(true);
 }
 
+/*
+ * Stream 0 is let in and then fails for want of something: the next one is
+ * served, and nothing of the first is left behind.
+ */
+static void test_next(void)
+{
+    DwcpTargetOptions options = end_target_options();
+    DwcpHello hello = raw_hello(0, 1, NULL);
+    Usage before = usage_now();
+    bool failed = true;
+    char port[8];
+    Raw raw, next;
+    End end;
+    long call;
+
+    for (call = 1; failed; call++) {
+        end_target(&end, &options, port);
+        g_assert_true(raw_welcomed(&raw, port, &hello));
+        arm(call, false);
+        raw_confirm(&raw);
+        pthread_mutex_lock(&end.lock);
+        while (!end.warned && !end.connected) {
+            pthread_cond_wait(&end.cond, &end.lock);
+        }
+        failed = end.warned;
+        pthread_mutex_unlock(&end.lock);
+        disarm();
+        g_assert_cmpuint(atomic_load(&fired), ==, failed);
+        if (failed) {
+            raw_join(&next, port, 0, 1, NULL);
+            end_wait_connected(&end);
+            close(next.fd);
+        }
+        close(raw.fd);
+        end_free(&end);
+        usage_same(before);
+    }
+    g_assert_cmpint(call, >, 5);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/faults/one", test_one);
     g_test_add_func("/faults/all-from-there", test_all);
+    g_test_add_func("/faults/next", test_next);
     return g_test_run();
 }
