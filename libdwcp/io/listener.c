@@ -229,10 +229,7 @@ static void *stream_run(void *opaque)
     } else if (rc != -ECANCELED) {
         dwcp_session_tell_warned(&target->session, &err);
     }
-    if (stream->fd >= 0) {
-        close(stream->fd);
-        stream->fd = -1;
-    }
+    dwcp_stream_close(stream);
     atomic_store(&stream->done, true);
     wake(target);
     return NULL;

@@ -352,6 +352,7 @@ static void *join_run(void *opaque)
         dwcp_session_await_end(&source->session);
         dwcp_session_fail(&source->session, &full, true);
     }
+    dwcp_stream_close(stream);
     return NULL;
 }
 
@@ -431,6 +432,7 @@ void *dwcp_source_run(void *opaque)
     if (first_connect(source, stream, &err) < 0) {
         dwcp_session_fail(&source->session, &err, false);
         dwcp_session_drop(&source->session, stream);
+        dwcp_stream_close(stream);
         return NULL;
     }
     if (start_others(source, &err) < 0) {

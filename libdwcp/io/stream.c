@@ -87,9 +87,7 @@ void dwcp_stream_free(DwcpStream *stream)
     }
     dwcp_session_unlink(stream->session, stream);
     atomic_fetch_sub(&stream->session->memory_bytes, stream->memory_bytes);
-    if (stream->fd >= 0) {
-        close(stream->fd);
-    }
+    dwcp_stream_close(stream);
     close(stream->wake_fd);
     dwcp_pump_free(stream->pump);
     dwcp_decoder_free(stream->decoder);
@@ -100,6 +98,14 @@ void dwcp_stream_free(DwcpStream *stream)
     free(stream->out);
     pthread_mutex_destroy(&stream->out_lock);
     free(stream);
+}
+
+void dwcp_stream_close(DwcpStream *stream)
+{
+    if (stream->fd >= 0) {
+        close(stream->fd);
+        stream->fd = -1;
+    }
 }
 
 void dwcp_stream_wake(DwcpStream *stream)
@@ -379,6 +385,5 @@ void dwcp_stream_loop(DwcpStream *stream)
     if (stream->pump) {
         dwcp_pump_close(stream->pump);
     }
-    close(stream->fd);
-    stream->fd = -1;
+    dwcp_stream_close(stream);
 }

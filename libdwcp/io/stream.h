@@ -130,6 +130,9 @@ int dwcp_stream_open(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
 /* dwcp_stream_free: after its thread was joined; NULL is allowed */
 void dwcp_stream_free(DwcpStream *stream);
 
+/* dwcp_stream_close: the peer sees the end; the owner's, and once it is done */
+void dwcp_stream_close(DwcpStream *stream);
+
 /* dwcp_stream_wake: leave poll() and look around; any thread */
 void dwcp_stream_wake(DwcpStream *stream);
 
