@@ -1,0 +1,111 @@
+/*
+ * io/feed: what is encoded and waits is bounded in bytes and in milliseconds
+ *
+ * What is encoded is a copy that ages, and memory that the guest's limit pays
+ * for.  Proves that workers stop at the limit, with at most the frame that
+ * each has in work beyond it: in bytes when the target reads slowly, in
+ * milliseconds of the rate when that is limited.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#include <glib.h>
+#include <unistd.h>
+
+#include "core/codec.h"
+#include "io/source.h"
+#include "stage.h"
+
+#define MIB (1ull << 20)
+#define PAGES 16384u /* 64 MiB */
+#define WORKERS 1u
+
+static uint64_t ready_bytes(DwcpFeed *feed)
+{
+    uint64_t bytes;
+
+    pthread_mutex_lock(&feed->lock);
+    bytes = feed->ready_bytes;
+    pthread_mutex_unlock(&feed->lock);
+    return bytes;
+}
+
+/* A source with pages that do not compress, and a target that has begun. */
+static uint32_t *hand_over(Stage *stage, DwcpSourceOptions *options)
+{
+    uint32_t *ram = g_malloc((size_t)PAGES * PAGE);
+    GRand *rnd = g_rand_new_with_seed(3);
+    unsigned i;
+
+    for (i = 0; i < PAGES * (PAGE / 4); i++) {
+        ram[i] = g_rand_int(rnd);
+    }
+    g_rand_free(rnd);
+    options->workers = WORKERS;
+    stage_up_as(stage, options);
+    g_assert_cmpint(dwcp_source_add_block(stage->source.source, ram,
+                                          (uint64_t)PAGES * PAGE, NULL),
+                    ==, 1);
+    raw_record(stage->raw[0].fd, DWCP_RECORD_BEGIN, "\2\0\0\0", 4);
+    dwcp_source_set_rate(stage->source.source, options->queue_ms_max
+                                                   ? 8 * MIB : 0);
+    g_assert_cmpint(dwcp_source_put(stage->source.source, 1, 0, PAGES), ==, 0);
+    return ram;
+}
+
+static void test_bytes(void)
+{
+    DwcpSourceOptions options = end_source_options(NULL);
+    uint64_t most = 2 * MIB + WORKERS * dwcp_frame_bytes_max(PAGE);
+    uint8_t *body = g_malloc(RAW_BODY_MAX);
+    DwcpFeed *feed;
+    uint32_t *ram;
+    unsigned i;
+    Stage stage;
+
+    options.streams = 1;
+    options.queue_bytes_max = 2 * MIB;
+    ram = hand_over(&stage, &options);
+    feed = &stage.source.source->feed;
+    while (ready_bytes(feed) < 2 * MIB) {
+        g_thread_yield();
+    }
+    for (i = 0; i < 16; i++) {
+        g_assert_cmpuint(ready_bytes(feed), <=, most);
+        raw_expect(stage.raw[0].fd, DWCP_RECORD_PAGES, body);
+    }
+    stage_free(&stage);
+    g_free(ram);
+    g_free(body);
+}
+
+static void test_milliseconds(void)
+{
+    DwcpSourceOptions options = end_source_options(NULL);
+    uint8_t *body = g_malloc(RAW_BODY_MAX);
+    uint64_t most = 8 * MIB / 8 + WORKERS * dwcp_frame_bytes_max(PAGE);
+    DwcpFeed *feed;
+    uint32_t *ram;
+    unsigned i;
+    Stage stage;
+
+    options.streams = 1;
+    options.queue_ms_max = 125; /* an eighth of a second */
+    ram = hand_over(&stage, &options);
+    feed = &stage.source.source->feed;
+    for (i = 0; i < 16; i++) {
+        raw_expect(stage.raw[0].fd, DWCP_RECORD_PAGES, body);
+        g_assert_cmpuint(ready_bytes(feed), <=, most);
+    }
+    stage_free(&stage);
+    g_free(ram);
+    g_free(body);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/feed/bytes", test_bytes);
+    g_test_add_func("/feed/milliseconds", test_milliseconds);
+    return g_test_run();
+}
