@@ -230,11 +230,8 @@ bool dwcp_feed_full(DwcpFeed *feed)
 
 int dwcp_feed_wait(DwcpFeed *feed, unsigned timeout_ms)
 {
-    uint64_t until_ns = dwcp_now_ns() + timeout_ms * 1000000ull;
-    struct timespec until = {
-        .tv_sec = (time_t)(until_ns / 1000000000ull),
-        .tv_nsec = (long)(until_ns % 1000000000ull),
-    };
+    struct timespec until =
+        dwcp_timespec(dwcp_now_ns() + timeout_ms * 1000000ull);
     uint64_t acked = atomic_load(&feed->acked_pages);
     int rc = 0;
 

@@ -31,14 +31,6 @@ static void wake(DwcpTarget *target)
     (void)!write(target->listen_wake_fd, &one, sizeof(one));
 }
 
-static struct timespec timespec_of(uint64_t ns)
-{
-    return (struct timespec){
-        .tv_sec = (time_t)(ns / 1000000000ull),
-        .tv_nsec = (long)(ns % 1000000000ull),
-    };
-}
-
 /* NEW: the first to come claims the target, until its handshake fails. */
 static void judge_new_locked(DwcpTarget *target, const DwcpHello *hello,
                              DwcpWelcome *welcome)
@@ -59,7 +51,7 @@ static void judge_join_locked(DwcpTarget *target, const DwcpHello *hello,
                               uint64_t deadline_ns, DwcpWelcome *welcome)
 {
     DwcpSession *session = &target->session;
-    struct timespec until = timespec_of(deadline_ns);
+    struct timespec until = dwcp_timespec(deadline_ns);
 
     if (!target->claimed ||
         sodium_memcmp(hello->session, session->id, DWCP_SESSION_BYTES) != 0) {

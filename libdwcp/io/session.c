@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sodium.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/fail.h"
@@ -22,6 +21,14 @@ uint64_t dwcp_now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+struct timespec dwcp_timespec(uint64_t ns)
+{
+    return (struct timespec){
+        .tv_sec = (time_t)(ns / 1000000000ull),
+        .tv_nsec = (long)(ns % 1000000000ull),
+    };
 }
 
 void dwcp_cond_init_monotonic(pthread_cond_t *cond)
@@ -238,11 +245,8 @@ void dwcp_session_fail(DwcpSession *session, const DwcpError *err,
 
 void dwcp_session_await_end(DwcpSession *session)
 {
-    uint64_t until_ns = dwcp_now_ns() + REASON_MS * 1000000ull;
-    struct timespec until = {
-        .tv_sec = (time_t)(until_ns / 1000000000ull),
-        .tv_nsec = (long)(until_ns % 1000000000ull),
-    };
+    struct timespec until =
+        dwcp_timespec(dwcp_now_ns() + REASON_MS * 1000000ull);
 
     pthread_mutex_lock(&session->lock);
     while (!session->error.code && !session->lost &&

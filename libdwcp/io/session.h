@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "core/bounds.h"
 #include "core/hello.h"
@@ -134,6 +135,9 @@ int dwcp_session_take_channel(DwcpSession *session, unsigned channel,
                               DwcpError *err) DWCP_CHECKED;
 
 uint64_t dwcp_now_ns(void);
+
+/* dwcp_timespec: a time of dwcp_now_ns's clock, or a span, for the system */
+struct timespec dwcp_timespec(uint64_t ns);
 
 /* dwcp_thread_start: a thread with all signals blocked; Returns: 0, -EAGAIN */
 int dwcp_thread_start(pthread_t *thread, const char *name,

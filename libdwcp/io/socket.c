@@ -112,8 +112,7 @@ static void lookup_wait(DwcpStream *stream, Lookup *lookup,
     while (!lookup->answered && !given_up(stream) &&
            dwcp_now_ns() < deadline_ns) {
         until_ns = dwcp_now_ns() + LOOKUP_GLANCE_NS;
-        until.tv_sec = (time_t)(until_ns / 1000000000ull);
-        until.tv_nsec = (long)(until_ns % 1000000000ull);
+        until = dwcp_timespec(until_ns);
         (void)pthread_cond_timedwait(&lookup->changed, &lookup->lock, &until);
     }
     pthread_mutex_unlock(&lookup->lock);

@@ -315,12 +315,8 @@ int dwcp_source_end(DwcpSource *source)
 /* Wait for SEALED; the peer's silence is stream 0's to notice. */
 static int wait_sealed_locked(DwcpSession *session)
 {
-    uint64_t until_ns =
-        dwcp_now_ns() + session->switchover_ms_max * 1000000ull;
-    struct timespec until = {
-        .tv_sec = (time_t)(until_ns / 1000000000ull),
-        .tv_nsec = (long)(until_ns % 1000000000ull),
-    };
+    struct timespec until = dwcp_timespec(
+        dwcp_now_ns() + session->switchover_ms_max * 1000000ull);
 
     while (session->phase == DWCP_PHASE_GONE && !session->lost) {
         if (pthread_cond_timedwait(&session->changed, &session->lock, &until) ==

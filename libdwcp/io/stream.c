@@ -202,10 +202,7 @@ static uint64_t poll_timeout_ns(const DwcpStream *stream, uint64_t now_ns)
 static void wait_for_events(DwcpStream *stream, uint64_t now_ns)
 {
     uint64_t timeout_ns = poll_timeout_ns(stream, now_ns);
-    struct timespec ts = {
-        .tv_sec = (time_t)(timeout_ns / 1000000000ull),
-        .tv_nsec = (long)(timeout_ns % 1000000000ull),
-    };
+    struct timespec ts = dwcp_timespec(timeout_ns);
     struct pollfd fds[3] = {
         { .fd = stream->fd },
         { .fd = stream->wake_fd, .events = POLLIN },
