@@ -110,6 +110,7 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
 {
     DwcpFeed *feed = stream->role;
     struct DwcpUnacked *unacked;
+    bool moved = count > stream->acked_frames;
     unsigned i;
     int rc = 0;
 
@@ -133,7 +134,9 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
     pthread_cond_broadcast(&feed->drain);
     pthread_cond_signal(&feed->work);
     pthread_mutex_unlock(&feed->lock);
-    atomic_store(&feed->session->progress_ns, dwcp_now_ns());
+    if (moved) {
+        atomic_store(&feed->session->progress_ns, dwcp_now_ns());
+    }
     return rc < 0 ? dwcp_fail(err, -EPROTO, "stream %u: ACK out of window",
                               stream->index)
                   : 0;

@@ -75,6 +75,32 @@ static void test_stuck(void)
     g_free(body);
 }
 
+/* The same, and each time an ACK that acknowledges nothing. */
+static void test_idle_acks(void)
+{
+    DwcpSourceOptions options = end_source_options(NULL);
+    uint8_t *body = g_malloc(RAW_BODY_MAX), header[DWCP_RECORD_HEADER];
+    DwcpRecord record;
+    Stage stage;
+
+    options.silence_ms_max = 2000;
+    stage_up_as(&stage, &options);
+    g_assert_cmpint(dwcp_source_put(stage.source.source, 0, 0, 70), ==, 0);
+    dwcp_source_flush(stage.source.source);
+    while (raw_read(stage.raw[0].fd, header, sizeof(header))) {
+        g_assert_cmpint(dwcp_record_decode(header, PAGE, &record, NULL), ==,
+                        0);
+        g_assert_true(raw_read(stage.raw[0].fd, body, record.length));
+        if (record.type == DWCP_RECORD_PING) {
+            raw_record(stage.raw[0].fd, DWCP_RECORD_PONG, body,
+                       record.length);
+            raw_record_u64(stage.raw[0].fd, DWCP_RECORD_ACK, 0);
+        }
+    }
+    stage_dead(&stage, -ETIMEDOUT, "has taken nothing for 2000");
+    g_free(body);
+}
+
 /* A target that takes a frame slowly, for longer than the limit, is alive. */
 static void test_slow(void)
 {
@@ -334,6 +360,7 @@ int main(int argc, char **argv)
     g_test_add_func("/peer-silence/silent", test_silent);
     g_test_add_func("/peer-silence/silent-end", test_silent_end);
     g_test_add_func("/peer-silence/stuck", test_stuck);
+    g_test_add_func("/peer-silence/idle-acks", test_idle_acks);
     g_test_add_func("/peer-silence/slow", test_slow);
     g_test_add_func("/peer-silence/never-ready", test_never_ready);
     g_test_add_func("/peer-silence/never-read", test_never_read);
