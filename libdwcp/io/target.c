@@ -341,20 +341,27 @@ int dwcp_target_add_block(DwcpTarget *target, void *host, uint64_t length,
 }
 
 /* Queue a record on stream 0, which must be past its handshake. */
-static int queue_first(DwcpTarget *target, DwcpRecordType type,
-                       const void *body, uint32_t length)
+static int queue_first_locked(DwcpTarget *target, DwcpRecordType type,
+                              const void *body, uint32_t length)
 {
-    DwcpSession *session = &target->session;
-    DwcpStream *stream;
+    DwcpStream *stream = target->session.streams[0];
     int rc = -ENOTCONN;
 
-    pthread_mutex_lock(&session->lock);
-    stream = session->streams[0];
     if (stream) {
         rc = dwcp_stream_queue(stream, type, body, length, NULL, 0);
         dwcp_stream_wake(stream);
     }
-    pthread_mutex_unlock(&session->lock);
+    return rc;
+}
+
+static int queue_first(DwcpTarget *target, DwcpRecordType type,
+                       const void *body, uint32_t length)
+{
+    int rc;
+
+    pthread_mutex_lock(&target->session.lock);
+    rc = queue_first_locked(target, type, body, length);
+    pthread_mutex_unlock(&target->session.lock);
     return rc;
 }
 
@@ -372,6 +379,10 @@ int dwcp_target_begin(DwcpTarget *target)
         target->begun = true;
         complete = complete_check_locked(target); /* nothing to move at all */
     }
+    if (rc == 0) { /* before anyone may say READY */
+        rc = queue_first_locked(target, DWCP_RECORD_BEGIN, count,
+                                sizeof(count));
+    }
     pthread_mutex_unlock(&session->lock);
     if (rc < 0) {
         return rc;
@@ -380,7 +391,7 @@ int dwcp_target_begin(DwcpTarget *target)
     if (complete) {
         dwcp_session_tell_changed(session);
     }
-    return queue_first(target, DWCP_RECORD_BEGIN, count, sizeof(count));
+    return 0;
 }
 
 int dwcp_target_memory_complete(DwcpTarget *target)

@@ -406,6 +406,44 @@ static void test_told(void)
     g_free(body);
 }
 
+static void ready_at_once(void *opaque)
+{
+    DwcpTarget **target = opaque;
+
+    if (dwcp_target_memory_complete(*target) == 1) {
+        (void)!dwcp_target_ready(*target); /* the second time refused */
+    }
+}
+
+/* Nothing is to be moved, and the user is ready in the callback that says so:
+ * BEGIN must have been said before. */
+static void test_ready_at_once(void)
+{
+    DwcpTargetOptions options = end_target_options();
+    uint8_t *body = g_malloc(RAW_BODY_MAX);
+    DwcpTarget *target = NULL;
+    DwcpRecord record;
+    char port[8];
+    Raw raw;
+
+    options.events.changed = ready_at_once;
+    options.events.opaque = &target;
+    g_assert_cmpint(dwcp_target_new(&options, &target, NULL), ==, 0);
+    g_assert_cmpint(dwcp_target_listen(target, kit_listen(port), NULL), ==, 0);
+    raw_join(&raw, port, 0, 1, NULL);
+    raw_record_u64(raw.fd, DWCP_RECORD_END, 0);
+    raw_record_u64(raw.fd, DWCP_RECORD_PING, 1);
+    g_assert_true(raw_read(raw.fd, body, DWCP_RECORD_HEADER + 8));
+    g_assert_cmpuint(body[0], ==, DWCP_RECORD_PONG); /* END was read */
+    g_assert_cmpint(dwcp_target_begin(target), ==, 0);
+    g_assert_true(raw_next(raw.fd, &record, body));
+    g_assert_cmpuint(record.type, ==, DWCP_RECORD_BEGIN);
+    raw_expect(raw.fd, DWCP_RECORD_READY, body);
+    close(raw.fd);
+    dwcp_target_free(target);
+    g_free(body);
+}
+
 /* Streams read the list of blocks from begin on: it is closed then. */
 static void test_late_block(void)
 {
@@ -609,6 +647,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/peer-target/told", test_told);
     g_test_add_func("/peer-target/late-block", test_late_block);
+    g_test_add_func("/peer-target/ready-at-once", test_ready_at_once);
     g_test_add_func("/peer-target/held", test_held);
     g_test_add_func("/peer-target/twice", test_twice);
     g_test_add_func("/peer-target/ping-flood", test_ping_flood);
