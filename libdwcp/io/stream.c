@@ -341,7 +341,8 @@ static void say_goodbye(DwcpStream *stream)
 static void connection_lost(DwcpStream *stream, const DwcpError *err)
 {
     bool local = err->code == -EPROTO || err->code == -ETIMEDOUT ||
-                 err->code == -ENOMEM || err->code == -ENOBUFS;
+                 err->code == -ENOMEM || err->code == -ENOBUFS ||
+                 err->code == -EFAULT;
 
     if (stream->index != 0 && !local) {
         dwcp_session_await_end(stream->session);

@@ -59,6 +59,19 @@ int dwcp_target_listen(DwcpTarget *target, int listen_fd, DwcpError *err)
 
 /* ------------------------------------------------------------ records -- */
 
+/* END has named the last number: a frame must not go beyond it. */
+static int last_check_locked(const DwcpTarget *target, const DwcpPages *pages,
+                             DwcpError *err)
+{
+    if (target->ended &&
+        pages->number + pages->count - 1 > target->end_number) {
+        return dwcp_fail(err, -EPROTO, "frame %llu after the last, %llu",
+                         (unsigned long long)pages->number,
+                         (unsigned long long)target->end_number);
+    }
+    return 0;
+}
+
 /* Returns: 0 apply it; 1 later; or an error. */
 static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
                        const DwcpPages *pages, DwcpError *err)
@@ -73,13 +86,9 @@ static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
         rc = dwcp_fail(err, -EPROTO, "frame %llu on stream %u while %s",
                        (unsigned long long)pages->number, stream->index,
                        dwcp_phase_name(session->phase));
-    } else if (target->ended &&
-               pages->number + pages->count - 1 > target->end_number) {
-        rc = dwcp_fail(err, -EPROTO, "frame %llu after the last, %llu",
-                       (unsigned long long)pages->number,
-                       (unsigned long long)target->end_number);
     } else {
-        target->applying++;
+        rc = last_check_locked(target, pages, err);
+        target->applying += rc == 0;
     }
     pthread_mutex_unlock(&session->lock);
     return rc;
@@ -106,6 +115,12 @@ static int apply_leave(DwcpTarget *target, const DwcpPages *pages, int rc,
 
     pthread_mutex_lock(&session->lock);
     target->applying--;
+    if (rc == 0) { /* END may have come since the frame began to land */
+        rc = last_check_locked(target, pages, err);
+    }
+    if (rc == 0 && pages->number + pages->count - 1 > target->highest) {
+        target->highest = pages->number + pages->count - 1;
+    }
     for (i = 0; rc == 0 && i < pages->count; i++) {
         if (dwcp_seqset_add(&target->received, pages->number + i) < 0) {
             rc = dwcp_fail(err, -EPROTO, "frame %llu is too far ahead of %llu",
@@ -222,10 +237,10 @@ static int record_end(DwcpTarget *target, uint64_t number, DwcpError *err)
                           session->phase != DWCP_PHASE_BEGUN)) {
         rc = dwcp_fail(err, -EPROTO, "END while %s",
                        dwcp_phase_name(session->phase));
-    } else if (number < target->received.below) {
+    } else if (number < target->highest) {
         rc = dwcp_fail(err, -EPROTO, "END at frame %llu after frame %llu",
                        (unsigned long long)number,
-                       (unsigned long long)target->received.below);
+                       (unsigned long long)target->highest);
     } else {
         target->ended = true;
         target->end_number = number;

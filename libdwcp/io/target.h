@@ -29,6 +29,7 @@ struct DwcpTarget {
     bool begun;          /* streams read the list of blocks */
     bool ended;          /* END has come */
     uint64_t end_number;
+    uint64_t highest; /* number that was applied, 0 = none */
     DwcpSeqset received;
 };
 
