@@ -349,7 +349,7 @@ unsigned dwcp_session_streams(DwcpSession *session)
 void dwcp_session_tell_connected(DwcpSession *session)
 {
     if (session->events.connected && !atomic_load(&session->dead) &&
-        callback_enter(session)) {
+        callback_enter_unless(session, true)) {
         session->events.connected(session->events.opaque);
         callback_leave(session);
     }

@@ -104,7 +104,8 @@ void dwcp_session_fail(DwcpSession *session, const DwcpError *err,
  */
 void dwcp_session_await_end(DwcpSession *session);
 
-/* dwcp_session_cancel: fail by the user's wish: no callback */
+/* dwcp_session_cancel: fail by the user's wish: `changed` is told, from this
+ * thread, `failed` is not */
 void dwcp_session_cancel(DwcpSession *session, const char *why);
 
 /* dwcp_session_error: Returns: 0 or err->code */
