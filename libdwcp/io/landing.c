@@ -109,12 +109,13 @@ size_t dwcp_landing_copy(DwcpLanding *landing, const uint8_t *bytes,
 ssize_t dwcp_landing_receive(DwcpLanding *landing, int fd, uint8_t *ahead,
                              size_t ahead_bytes, size_t *ahead_got)
 {
-    size_t rest = chunk_bytes(landing) - landing->done;
     struct iovec parts[DWCP_CHUNK_PAGES + 1];
     struct msghdr msg = { .msg_iov = parts };
+    size_t rest;
     ssize_t n;
 
     assert(landing->left);
+    rest = chunk_bytes(landing) - landing->done;
     *ahead_got = 0;
     msg.msg_iovlen = enter(landing, parts);
     if (rest == landing->left) {

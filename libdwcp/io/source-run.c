@@ -371,7 +371,8 @@ static int start_others(DwcpSource *source, DwcpError *err)
         source->workers_started++;
     }
     while (source->streams_started < source->streams_wanted) {
-        stream = dwcp_stream_new(&source->session, &dwcp_source_ops, &source->feed);
+        stream = dwcp_stream_new(&source->session, &dwcp_source_ops,
+                                 &source->feed);
         if (!stream) {
             return dwcp_fail(err, -ENOMEM, "no memory for stream %u",
                              source->streams_started);

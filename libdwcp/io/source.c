@@ -167,8 +167,8 @@ int dwcp_source_connect(DwcpSource *source, DwcpError *err)
     }
     source->streams[0] = stream;
     source->streams_started = 1;
-    rc = dwcp_thread_start(&stream->thread, "dwcp-stream0", dwcp_source_run, stream,
-                           err);
+    rc = dwcp_thread_start(&stream->thread, "dwcp-stream0", dwcp_source_run,
+                           stream, err);
     if (rc < 0) {
         dwcp_stream_free(stream);
         source->streams[0] = NULL;

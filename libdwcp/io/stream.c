@@ -254,7 +254,8 @@ static int turn(DwcpStream *stream, DwcpError *err)
         rc = stream->ops->tick(stream, now_ns, err);
     }
     if (rc == 0) {
-        rc = dwcp_stream_output(stream, err); /* last: all of the above may queue */
+        /* Last: all of the above may queue. */
+        rc = dwcp_stream_output(stream, err);
     }
     if (rc == 0) {
         wait_for_events(stream, now_ns);

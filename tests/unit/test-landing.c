@@ -125,7 +125,8 @@ static void test_cut(void)
     size_t cut;
 
     for (copied = 0; copied < 2; copied++) {
-        for (cut = 1; cut < PLAIN * PAGE; cut += cut % PAGE == 1 ? PAGE - 2 : 1) {
+        for (cut = 1; cut < PLAIN * PAGE;
+             cut += cut % PAGE == 1 ? PAGE - 2 : 1) {
             stage_up(&stage);
             if (copied) { /* what the buffer held, the rest from the socket */
                 g_assert_cmpuint(dwcp_landing_copy(stage.landing,

@@ -142,8 +142,10 @@ typedef struct DwcpSource DwcpSource;
  * @queue_ms_max: the same in milliseconds of the measured rate; default 100
  * @silence_ms_max: the session fails when the peer shows no sign of life for
  *                  so long; and, from dwcp_source_end on, when the target
- *                  does not become ready and nothing moves, or dwcp_source_finish
- *                  is not called for so long after it did; default 30000
+ *                  does not become ready and nothing moves, or
+ *                  dwcp_source_finish is not called for so long after it did;
+ *                  default 30000; less than twice the target's, or GO may come
+ *                  to a target that has given up
  * @switchover_ms_max: the same once dwcp_source_end was called; default 5000
  */
 typedef struct DwcpSourceOptions {
@@ -204,7 +206,8 @@ DWCP_API int dwcp_source_take_channel(DwcpSource *source, unsigned channel,
  * @host: where the block is mapped; must stay mapped until _free returned
  * @length: bytes, a multiple of the page size
  *
- * Returns: the index; -EINVAL (also after the first put), -ENOBUFS more than 65536 blocks, -ENOMEM.
+ * Returns: the index; -EINVAL (also after the first put), -ENOBUFS more than
+ * 65536 blocks, -ENOMEM.
  */
 DWCP_API int dwcp_source_add_block(DwcpSource *source, const void *host,
                                    uint64_t length,
@@ -370,7 +373,8 @@ DWCP_API int dwcp_target_take_channel(DwcpTarget *target, unsigned channel,
  *
  * @host: must stay mapped and writable until go() was 1 or _free returned
  *
- * Returns: the index; -EINVAL (also after begin), -ENOBUFS more than 65536 blocks, -ENOMEM.
+ * Returns: the index; -EINVAL (also after begin), -ENOBUFS more than 65536
+ * blocks, -ENOMEM.
  */
 DWCP_API int dwcp_target_add_block(DwcpTarget *target, void *host,
                                    uint64_t length,
