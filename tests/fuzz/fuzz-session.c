@@ -1,10 +1,10 @@
 /*
  * A whole target, fed with bytes on two streams after their handshakes
  *
- * The input is a list of pieces: one byte that says on which stream (bit 0),
- * two bytes of length, the bytes.  The target's user begins at once and says
- * ready as soon as memory is complete, as a hypervisor would.  Whatever comes:
- * the target ends, either failed or told to go, and tells so once.
+ * The input is a list of pieces (pieces.h).  The target's user begins at once
+ * and says ready as soon as memory is complete, as a hypervisor would.
+ * Whatever comes: the target ends, either failed or told to go, and tells so
+ * once.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -12,12 +12,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "core/bytes.h"
 #include "fuzz.h"
-#include "kit.h"
+#include "pieces.h"
 
 #define PAGES 70u
 
@@ -78,33 +75,6 @@ static void wait_for(User *user, const unsigned *what)
     pthread_mutex_unlock(&user->lock);
 }
 
-static void feed(const int fd[2], const uint8_t *data, size_t size)
-{
-    size_t length;
-
-    for (; size >= 3; data += length, size -= length) {
-        length = dwcp_get_le16(data + 1);
-        length = length < size - 3 ? length : size - 3;
-        raw_send(fd[data[0] & 1], data + 3, length);
-        data += 3;
-        size -= 3;
-    }
-}
-
-/* Reads on until the target closes, for it may be telling why. */
-static void hang_up(const int fd[2])
-{
-    int i;
-
-    for (i = 0; i < 2; i++) {
-        (void)shutdown(fd[i], SHUT_WR);
-    }
-    for (i = 0; i < 2; i++) {
-        raw_until_closed(fd[i]);
-        close(fd[i]);
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     User user = { .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -128,8 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_require(dwcp_target_begin(user.target) == 0);
     fd[0] = raw[0].fd;
     fd[1] = raw[1].fd;
-    feed(fd, data, size);
-    hang_up(fd);
+    pieces_feed(fd, data, size);
+    pieces_hang_up(fd);
     rc = dwcp_target_go(user.target);
     if (rc != 1) {
         wait_for(&user, &user.failed);

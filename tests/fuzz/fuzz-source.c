@@ -1,7 +1,7 @@
 /*
  * A whole source, fed with bytes on two streams after their handshakes
  *
- * The input is a list of pieces, as fuzz-session's.  The source's user hands
+ * The input is a list of pieces (pieces.h).  The source's user hands
  * over all its pages, ends, and asks to finish, as a hypervisor would.
  * Whatever comes: the source ends; it has sent GO only if finish says so; and
  * once an error was returned, it has not sent GO and never will.
@@ -9,42 +9,10 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "core/bytes.h"
 #include "fuzz.h"
-#include "kit.h"
+#include "pieces.h"
 
 #define PAGES 70u
-
-static void feed(const int fd[2], const uint8_t *data, size_t size)
-{
-    size_t length;
-
-    for (; size >= 3; data += length, size -= length) {
-        length = dwcp_get_le16(data + 1);
-        length = length < size - 3 ? length : size - 3;
-        raw_send(fd[data[0] & 1], data + 3, length);
-        data += 3;
-        size -= 3;
-    }
-}
-
-/* Reads on until the source closes; only then is all that it says read. */
-static void hang_up(const int fd[2])
-{
-    int i;
-
-    for (i = 0; i < 2; i++) {
-        (void)shutdown(fd[i], SHUT_WR);
-    }
-    for (i = 0; i < 2; i++) {
-        raw_until_closed(fd[i]);
-        close(fd[i]);
-    }
-}
 
 static void source_up(End *end, int fd[2])
 {
@@ -80,11 +48,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     source = end.source;
     (void)!dwcp_source_put(source, 0, 0, PAGES);
     ended = dwcp_source_end(source) == 0;
-    feed(fd, data, size);
+    pieces_feed(fd, data, size);
     fuzz_require(ended);
     fuzz_require(dwcp_source_pending_bytes(source) <= PAGES * PAGE);
     fuzz_require(!dwcp_source_gone(source));
-    hang_up(fd);
+    pieces_hang_up(fd);
     rc = dwcp_source_finish(source, &err);
     fuzz_require(dwcp_source_gone(source) == (rc >= 0));
     fuzz_require(rc >= 0 || (err.code == rc && *err.text));
