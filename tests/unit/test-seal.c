@@ -49,6 +49,20 @@ static size_t large_frame(uint8_t *out)
     return length;
 }
 
+/* A target that has begun, with a session of two streams. */
+static void begun(End *end, Raw raw[2])
+{
+    DwcpTargetOptions options = end_target_options();
+    char port[8];
+
+    end_target(end, &options, port);
+    end_ram(end, PAGES);
+    raw_join(&raw[0], port, 0, 2, NULL);
+    end_wait_connected(end);
+    raw_join(&raw[1], port, 1, 2, raw[0].answer.session);
+    g_assert_cmpint(dwcp_target_begin(end->target), ==, 0);
+}
+
 /* Returns: whether the target was sealed, so that there was something to
  * see. */
 static bool attempt(const uint8_t *large, size_t length)
@@ -56,19 +70,12 @@ static bool attempt(const uint8_t *large, size_t length)
     DwcpPages small = { .number = 1, .count = 2,
                         .chunks = { { .present = 1, .zero = 1 },
                                     { .present = 2, .zero = 2 } } };
-    DwcpTargetOptions options = end_target_options();
     bool sealed;
-    char port[8];
     Raw raw[2];
     End end;
     size_t i;
 
-    end_target(&end, &options, port);
-    end_ram(&end, PAGES);
-    raw_join(&raw[0], port, 0, 2, NULL);
-    end_wait_connected(&end);
-    raw_join(&raw[1], port, 1, 2, raw[0].answer.session);
-    g_assert_cmpint(dwcp_target_begin(end.target), ==, 0);
+    begun(&end, raw);
     raw_send(raw[1].fd, large, length);
     raw_pages(raw[0].fd, &small, NULL, 0);
     raw_record_u64(raw[0].fd, DWCP_RECORD_END, 2);
@@ -134,18 +141,11 @@ static void test_half_landed(void)
     uint32_t head = dwcp_pages_head_bytes(1);
     uint8_t record[DWCP_RECORD_HEADER + DWCP_PAGES_HEADER + DWCP_PAGES_CHUNK];
     uint8_t *body = g_malloc(RAW_BODY_MAX), page[PAGE];
-    DwcpTargetOptions options = end_target_options();
-    char port[8];
     Raw raw[2];
     End end;
 
     memset(page, 0x55, sizeof(page));
-    end_target(&end, &options, port);
-    end_ram(&end, PAGES);
-    raw_join(&raw[0], port, 0, 2, NULL);
-    end_wait_connected(&end);
-    raw_join(&raw[1], port, 1, 2, raw[0].answer.session);
-    g_assert_cmpint(dwcp_target_begin(end.target), ==, 0);
+    begun(&end, raw);
 
     dwcp_record_encode(record, DWCP_RECORD_PAGES, head + 2 * PAGE);
     dwcp_pages_encode(record + DWCP_RECORD_HEADER, &whole);
