@@ -81,7 +81,8 @@ typedef enum DwcpSecurity {
 /*
  * DwcpEvents: what the library tells its user; any member may be NULL
  *
- * @connected: the session stands: channel 0 may be opened.  Once at most.
+ * @connected: the session stands: channel 0 may be opened.  Once at most, and
+ *             not begun once _cancel or _free was called.
  * @changed: memory_complete(), go() or the session's error may have a new
  *           answer.
  * @failed: the session is dead; @err is valid during the call.  Once at most,
