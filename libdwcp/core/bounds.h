@@ -81,6 +81,11 @@
 #define DWCP_GO_SILENCES 2u
 #define DWCP_PING_MS 1000u
 
+/* Plain bytes of one encrypted segment: from here on a core encrypts no faster. */
+#define DWCP_SEGMENT_PLAIN_MAX (64u << 10)
+/* Segments under one key: 64 GiB, far below where AES-GCM gives way. */
+#define DWCP_REKEY_SEGMENTS (1u << 20)
+
 /* A connection must finish its handshake in this time, connect included. */
 #define DWCP_HANDSHAKE_MS 10000u
 /* Connections that a listener serves at once before they belong to it. */

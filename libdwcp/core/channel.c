@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/fail.h"
+#include "core/wipe.h"
 
 int dwcp_channel_init(DwcpChannel *channel)
 {
@@ -18,7 +19,9 @@ int dwcp_channel_init(DwcpChannel *channel)
 
 void dwcp_channel_clear(DwcpChannel *channel)
 {
-    free(channel->ring);
+    dwcp_wipe_free(channel->ring, channel->received < DWCP_CHANNEL_WINDOW
+                                      ? (size_t)channel->received
+                                      : DWCP_CHANNEL_WINDOW);
     channel->ring = NULL;
 }
 

@@ -9,6 +9,7 @@
 #include <zstd.h>
 
 #include "core/fail.h"
+#include "core/wipe.h"
 
 /*
  * A page finds what it repeats in all of its frame.  zstd's own choice for
@@ -21,12 +22,14 @@ struct DwcpEncoder {
     uint32_t page_size;
     ZSTD_CCtx *zstd;
     uint8_t *copy; /* dwcp_plain_bytes_max() */
+    size_t copied; /* the most of it that was used: to be wiped */
 };
 
 struct DwcpDecoder {
     uint32_t page_size;
     ZSTD_DCtx *zstd;
     uint8_t *plain; /* dwcp_plain_bytes_max() */
+    size_t decoded; /* the most of it that was used: to be wiped */
 };
 
 /* libc's memcmp is vectorised and leaves at the first difference. */
@@ -74,7 +77,7 @@ void dwcp_encoder_free(DwcpEncoder *encoder)
 {
     if (encoder) {
         ZSTD_freeCCtx(encoder->zstd);
-        free(encoder->copy);
+        dwcp_wipe_free(encoder->copy, encoder->copied);
         free(encoder);
     }
 }
@@ -158,6 +161,7 @@ size_t dwcp_encode_frame(DwcpEncoder *encoder, const uint8_t *const *hosts,
         length += gather(hosts[i], &pages->chunks[i], encoder->page_size,
                          encoder->copy + length);
     }
+    encoder->copied = length > encoder->copied ? length : encoder->copied;
     if (length) {
         compressed = compress(encoder, level, payload, length);
     }
@@ -236,7 +240,7 @@ void dwcp_decoder_free(DwcpDecoder *decoder)
 {
     if (decoder) {
         ZSTD_freeDCtx(decoder->zstd);
-        free(decoder->plain);
+        dwcp_wipe_free(decoder->plain, decoder->decoded);
         free(decoder);
     }
 }
@@ -259,6 +263,7 @@ int dwcp_decode_payload(DwcpDecoder *decoder, const DwcpPages *pages,
         *out = payload;
         return 0;
     }
+    decoder->decoded = want > decoder->decoded ? want : decoder->decoded;
     got = ZSTD_decompressDCtx(decoder->zstd, decoder->plain, want, payload,
                               length);
     if (ZSTD_isError(got)) {

@@ -49,10 +49,10 @@ enum {
     WELCOME_SESSION = 40,
     WELCOME_RANDOM = 56,
     WELCOME_TEXT = 88,
-    WELCOME_HASH = 280,
 };
-_Static_assert(WELCOME_TEXT + DWCP_WELCOME_TEXT_MAX == WELCOME_HASH, "text");
-_Static_assert(WELCOME_HASH + DWCP_HASH_BYTES == DWCP_WELCOME_BYTES, "hash");
+_Static_assert(WELCOME_TEXT + DWCP_WELCOME_TEXT_MAX == DWCP_WELCOME_TAG,
+               "text");
+_Static_assert(DWCP_WELCOME_TAG + DWCP_HASH_BYTES == DWCP_WELCOME_BYTES, "tag");
 
 int dwcp_magic_check(const uint8_t *in, DwcpError *err)
 {
@@ -143,13 +143,24 @@ void dwcp_welcome_refuse(DwcpWelcome *welcome, DwcpRefusal refusal,
     va_end(ap);
 }
 
+const uint8_t *dwcp_hello_random(const uint8_t *hello)
+{
+    return hello + HELLO_RANDOM;
+}
+
+const uint8_t *dwcp_welcome_random(const uint8_t *welcome)
+{
+    return welcome + WELCOME_RANDOM;
+}
+
 DwcpRefusal dwcp_hello_judge(const DwcpHello *hello, DwcpSecurity security,
-                             uint32_t page_size, DwcpWelcome *welcome)
+                             uint64_t features, uint32_t page_size,
+                             DwcpWelcome *welcome)
 {
     *welcome = (DwcpWelcome){
         .version = hello->version < DWCP_VERSION ? hello->version
                                                  : DWCP_VERSION,
-        .features = hello->features & DWCP_PROFILE_V1,
+        .features = hello->features & features,
         .security = (uint8_t)security,
     };
     if (hello->version_min > DWCP_VERSION ||
@@ -165,7 +176,7 @@ DwcpRefusal dwcp_hello_judge(const DwcpHello *hello, DwcpSecurity security,
                             "the source requires features %llx, "
                             "the target has %llx",
                             (unsigned long long)hello->required,
-                            (unsigned long long)DWCP_PROFILE_V1);
+                            (unsigned long long)features);
     } else if (hello->security != (uint8_t)security) {
         dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SECURITY,
                             "the source wants security level %u, "
@@ -180,32 +191,43 @@ DwcpRefusal dwcp_hello_judge(const DwcpHello *hello, DwcpSecurity security,
     return welcome->refusal;
 }
 
-/* BLAKE2b-256 over a label, HELLO, and the first @length bytes of WELCOME */
-static void transcript_hash(uint8_t *out, const char *label,
-                            const uint8_t *hello, const uint8_t *welcome,
-                            size_t length)
+/*
+ * A tag of @root, if there is one: it has gone over the transcript.  Else
+ * BLAKE2b-256 over the label, HELLO, and the first @length bytes of WELCOME.
+ */
+static void tag(uint8_t *out, const char *label, const uint8_t *hello,
+                const uint8_t *welcome, size_t length, const uint8_t *root)
 {
     crypto_generichash_state state;
 
-    crypto_generichash_init(&state, NULL, 0, DWCP_HASH_BYTES);
+    crypto_generichash_init(&state, root, root ? DWCP_KEY_BYTES : 0,
+                            DWCP_HASH_BYTES);
     crypto_generichash_update(&state, (const uint8_t *)label, strlen(label));
-    crypto_generichash_update(&state, hello, DWCP_HELLO_BYTES);
-    crypto_generichash_update(&state, welcome, length);
+    if (!root) {
+        crypto_generichash_update(&state, hello, DWCP_HELLO_BYTES);
+        crypto_generichash_update(&state, welcome, length);
+    }
     crypto_generichash_final(&state, out, DWCP_HASH_BYTES);
+    sodium_memzero(&state, sizeof(state));
 }
 
-static void welcome_hash(uint8_t *out, const uint8_t *hello,
-                         const uint8_t *welcome)
+static void target_tag(uint8_t *out, const uint8_t *hello,
+                       const uint8_t *welcome, const uint8_t *root)
 {
-    transcript_hash(out, "DWCP v1 target", hello, welcome, WELCOME_HASH);
+    tag(out, "DWCP v1 target", hello, welcome, DWCP_WELCOME_TAG, root);
 }
 
-void dwcp_welcome_encode(uint8_t *out, const DwcpWelcome *welcome,
-                         const uint8_t *hello)
+void dwcp_welcome_tag(uint8_t *welcome, const uint8_t *hello,
+                      const uint8_t *root)
+{
+    target_tag(welcome + DWCP_WELCOME_TAG, hello, welcome, root);
+}
+
+void dwcp_welcome_encode(uint8_t *out, const DwcpWelcome *welcome)
 {
     size_t text_length = strnlen(welcome->text, DWCP_WELCOME_TEXT_MAX);
 
-    memset(out, 0, DWCP_WELCOME_BYTES);
+    memset(out, 0, DWCP_WELCOME_TAG);
     memcpy(out, magic, sizeof(magic));
     dwcp_put_le16(out + WELCOME_VERSION, welcome->version);
     dwcp_put_le16(out + WELCOME_REFUSAL, (uint16_t)welcome->refusal);
@@ -216,7 +238,6 @@ void dwcp_welcome_encode(uint8_t *out, const DwcpWelcome *welcome,
     memcpy(out + WELCOME_SESSION, welcome->session, DWCP_SESSION_BYTES);
     memcpy(out + WELCOME_RANDOM, welcome->random, DWCP_RANDOM_BYTES);
     memcpy(out + WELCOME_TEXT, welcome->text, text_length);
-    welcome_hash(out + WELCOME_HASH, hello, out);
 }
 
 /* A peer's text is shown to people: only printable ASCII gets through. */
@@ -277,9 +298,12 @@ int dwcp_welcome_decode(const uint8_t *in, const DwcpHello *hello,
         !is_zero(in + WELCOME_RESERVED, WELCOME_SESSION - WELCOME_RESERVED)) {
         return dwcp_fail(err, -EPROTO, "WELCOME is malformed");
     }
-    welcome_hash(hash, hello_bytes, in);
-    if (sodium_memcmp(hash, in + WELCOME_HASH, DWCP_HASH_BYTES) != 0) {
-        return dwcp_fail(err, -EPROTO, "WELCOME: transcript hash differs");
+    if (welcome.refusal != DWCP_REFUSAL_NONE ||
+        hello->security == DWCP_SECURITY_NONE) {
+        target_tag(hash, hello_bytes, in, NULL);
+        if (sodium_memcmp(hash, in + DWCP_WELCOME_TAG, DWCP_HASH_BYTES) != 0) {
+            return dwcp_fail(err, -EPROTO, "WELCOME: transcript hash differs");
+        }
     }
     copy_text(welcome.text, in + WELCOME_TEXT, in[WELCOME_TEXT_LENGTH]);
     memcpy(welcome.session, in + WELCOME_SESSION, DWCP_SESSION_BYTES);
@@ -298,20 +322,38 @@ int dwcp_welcome_decode(const uint8_t *in, const DwcpHello *hello,
     return 0;
 }
 
-void dwcp_confirm_encode(uint8_t *out, const uint8_t *hello,
-                         const uint8_t *welcome)
+int dwcp_welcome_check(const uint8_t *welcome, const uint8_t *hello,
+                       const uint8_t *root, DwcpError *err)
 {
-    transcript_hash(out, "DWCP v1 source", hello, welcome, DWCP_WELCOME_BYTES);
+    uint8_t expected[DWCP_HASH_BYTES];
+
+    target_tag(expected, hello, welcome, root);
+    if (sodium_memcmp(expected, welcome + DWCP_WELCOME_TAG,
+                      DWCP_HASH_BYTES) != 0) {
+        return dwcp_fail(err, -EACCES,
+                         "the target has another key, or somebody changed the "
+                         "handshake on its way");
+    }
+    return 0;
+}
+
+void dwcp_confirm_encode(uint8_t *out, const uint8_t *hello,
+                         const uint8_t *welcome, const uint8_t *root)
+{
+    tag(out, "DWCP v1 source", hello, welcome, DWCP_WELCOME_BYTES, root);
 }
 
 int dwcp_confirm_check(const uint8_t *in, const uint8_t *hello,
-                       const uint8_t *welcome, DwcpError *err)
+                       const uint8_t *welcome, const uint8_t *root,
+                       DwcpError *err)
 {
-    uint8_t hash[DWCP_HASH_BYTES];
+    uint8_t expected[DWCP_HASH_BYTES];
 
-    dwcp_confirm_encode(hash, hello, welcome);
-    if (sodium_memcmp(hash, in, DWCP_HASH_BYTES) != 0) {
-        return dwcp_fail(err, -EBADMSG, "CONFIRM: transcript hash differs");
+    dwcp_confirm_encode(expected, hello, welcome, root);
+    if (sodium_memcmp(expected, in, DWCP_HASH_BYTES) != 0) {
+        return dwcp_fail(err, -EBADMSG,
+                         root ? "CONFIRM: the source has another key"
+                              : "CONFIRM: transcript hash differs");
     }
     return 0;
 }

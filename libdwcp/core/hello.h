@@ -2,10 +2,11 @@
  * The handshake of each connection: HELLO, WELCOME, CONFIRM
  *
  * The source says who it is and what it can, the target decides and answers
- * with its choice and a hash over both messages, the source confirms with a
- * hash of its own: nothing of the negotiation can be changed on the way
- * without both sides noticing, and the next security level keys these hashes.
- * Two round trips, TCP's included.  Pure: randoms come from the caller.
+ * with its choice and a tag over both messages, the source confirms with a tag
+ * of its own: nothing of the negotiation can be changed on the way without
+ * both sides noticing.  In a keyed session the tags prove who knows the key
+ * (core/keys.h), without one they are plain hashes.  Two round trips, TCP's
+ * included.  Pure: randoms come from the caller.
  *
  * Source: docs/wire.md, "Handshake".
  *
@@ -25,6 +26,8 @@
 #define DWCP_FEATURE_ZSTD (1ull << 1)       /* DWCP_CODEC_ZSTD */
 #define DWCP_FEATURE_CHANNELS (1ull << 2)   /* byte channels with windows */
 #define DWCP_FEATURE_SWITCHOVER (1ull << 3) /* END, READY, GO, SEALED */
+/* not part of a profile: the processor has it, and the session is keyed */
+#define DWCP_FEATURE_AES_GCM (1ull << 4)
 #define DWCP_PROFILE_V1                                                        \
     (DWCP_FEATURE_PAGES | DWCP_FEATURE_ZSTD | DWCP_FEATURE_CHANNELS |          \
      DWCP_FEATURE_SWITCHOVER)
@@ -32,6 +35,7 @@
 #define DWCP_MAGIC_BYTES 8u
 #define DWCP_HELLO_BYTES 104u
 #define DWCP_WELCOME_BYTES 312u
+#define DWCP_WELCOME_TAG 280u /* where the tag stands in it */
 #define DWCP_CONFIRM_BYTES 32u
 #define DWCP_SESSION_BYTES 16u
 #define DWCP_RANDOM_BYTES 32u
@@ -97,26 +101,41 @@ int dwcp_hello_decode(const uint8_t *in, DwcpHello *out,
  * Fills version, features, security, refusal and text of @welcome; session
  * and stream are the caller's to judge.
  *
+ * @features: what the target can
+ *
  * Returns: @welcome->refusal.
  */
 DwcpRefusal dwcp_hello_judge(const DwcpHello *hello, DwcpSecurity security,
-                             uint32_t page_size, DwcpWelcome *welcome);
+                             uint64_t features, uint32_t page_size,
+                             DwcpWelcome *welcome);
 
 /* dwcp_welcome_refuse: turn @welcome into a refusal with a reason */
 void dwcp_welcome_refuse(DwcpWelcome *welcome, DwcpRefusal refusal,
                          const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/*
- * dwcp_welcome_encode: write DWCP_WELCOME_BYTES, transcript hash included
- *
- * @hello: the HELLO's bytes that it answers
- */
-void dwcp_welcome_encode(uint8_t *out, const DwcpWelcome *welcome,
-                         const uint8_t *hello);
+/* dwcp_hello_random, dwcp_welcome_random: where it stands in the bytes */
+const uint8_t *dwcp_hello_random(const uint8_t *hello);
+const uint8_t *dwcp_welcome_random(const uint8_t *welcome);
+
+/* dwcp_welcome_encode: write the DWCP_WELCOME_TAG bytes before the tag */
+void dwcp_welcome_encode(uint8_t *out, const DwcpWelcome *welcome);
 
 /*
- * dwcp_welcome_decode: read and check DWCP_WELCOME_BYTES
+ * dwcp_welcome_tag: write the target's tag behind them
+ *
+ * @hello: the HELLO's bytes that it answers
+ * @root: the connection's root key; NULL for a plain hash: without security,
+ *        and of a refusal
+ */
+void dwcp_welcome_tag(uint8_t *welcome, const uint8_t *hello,
+                      const uint8_t *root);
+
+/*
+ * dwcp_welcome_decode: read DWCP_WELCOME_BYTES
+ *
+ * Checks all but a keyed tag, which the caller does next: the key depends on
+ * what stands here.
  *
  * @hello, @hello_bytes: what was sent, decoded and as bytes
  *
@@ -127,12 +146,17 @@ int dwcp_welcome_decode(const uint8_t *in, const DwcpHello *hello,
                         const uint8_t *hello_bytes, DwcpWelcome *out,
                         DwcpError *err) DWCP_CHECKED;
 
-/* dwcp_confirm_encode: the source's hash over both messages' bytes */
-void dwcp_confirm_encode(uint8_t *out, const uint8_t *hello,
-                         const uint8_t *welcome);
+/* dwcp_welcome_check: has the target our key?  Returns: 0; -EACCES */
+int dwcp_welcome_check(const uint8_t *welcome, const uint8_t *hello,
+                       const uint8_t *root, DwcpError *err) DWCP_CHECKED;
 
-/* dwcp_confirm_check: Returns: 0; -EBADMSG the transcripts differ */
+/* dwcp_confirm_encode: the source's tag; @root as for dwcp_welcome_tag */
+void dwcp_confirm_encode(uint8_t *out, const uint8_t *hello,
+                         const uint8_t *welcome, const uint8_t *root);
+
+/* dwcp_confirm_check: Returns: 0; -EBADMSG transcripts or keys differ */
 int dwcp_confirm_check(const uint8_t *in, const uint8_t *hello,
-                       const uint8_t *welcome, DwcpError *err) DWCP_CHECKED;
+                       const uint8_t *welcome, const uint8_t *root,
+                       DwcpError *err) DWCP_CHECKED;
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <sodium.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,13 +59,21 @@ int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
     return 0;
 }
 
+void dwcp_frame_free(DwcpFrame *frame)
+{
+    if (frame) {
+        sodium_memzero(frame->bytes, frame->used);
+        free(frame);
+    }
+}
+
 static void free_frames(DwcpFrame *frame)
 {
     DwcpFrame *next;
 
     for (; frame; frame = next) {
         next = frame->next;
-        free(frame);
+        dwcp_frame_free(frame);
     }
 }
 
@@ -351,6 +360,7 @@ static DwcpFrame *frame_new(DwcpFeed *feed)
     frame->guest = parts ? (struct iovec *)(void *)(frame->bytes + bytes)
                          : NULL;
     frame->guest_count = 0;
+    frame->used = 0;
     atomic_fetch_add(&feed->session->memory_bytes, size);
     return frame;
 }
@@ -399,6 +409,7 @@ void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages)
     frame->count = pages->count;
     frame->pages = dwcp_pages_present(pages);
     frame->next = NULL;
+    frame->used = frame->head > frame->used ? frame->head : frame->used;
     pthread_mutex_lock(&feed->lock);
     feed->zero_pages += frame->pages - plain;
     if (pages->codec == DWCP_CODEC_ZSTD) {

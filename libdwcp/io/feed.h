@@ -83,6 +83,9 @@ int dwcp_feed_put(DwcpFeed *feed, uint32_t block, uint64_t first,
 int dwcp_feed_flush(DwcpFeed *feed) DWCP_CHECKED;
 int dwcp_feed_round(DwcpFeed *feed) DWCP_CHECKED;
 
+/* dwcp_frame_free: wiped; NULL is allowed */
+void dwcp_frame_free(DwcpFrame *frame);
+
 bool dwcp_feed_full(DwcpFeed *feed);
 uint64_t dwcp_feed_pending_pages(DwcpFeed *feed);
 int dwcp_feed_wait(DwcpFeed *feed, unsigned timeout_ms) DWCP_CHECKED;

@@ -11,6 +11,7 @@
 #include "core/bytes.h"
 #include "core/channel.h"
 #include "core/fail.h"
+#include "core/wipe.h"
 
 struct DwcpPump {
     DwcpStream *stream;
@@ -52,7 +53,7 @@ void dwcp_pump_free(DwcpPump *pump)
     if (pump) {
         dwcp_pump_close(pump);
         dwcp_channel_clear(&pump->channel);
-        free(pump);
+        dwcp_wipe_free(pump, sizeof(*pump));
     }
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/fail.h"
+#include "core/keys.h"
 #include "io/stream.h"
 
 /* How long a stream that ends waits for stream 0 to tell why. */
@@ -68,7 +69,7 @@ int dwcp_thread_start(pthread_t *thread, const char *name,
 static int options_check(DwcpSecurity security, uint32_t page_size,
                          DwcpError *err)
 {
-    if (security != DWCP_SECURITY_NONE) {
+    if (security < DWCP_SECURITY_NONE || security > DWCP_SECURITY_KEYS) {
         return dwcp_fail(err, -ENOTSUP,
                          "security level %u is unset or unknown: say "
                          "security=none for plain text",
@@ -87,12 +88,16 @@ static int options_check(DwcpSecurity security, uint32_t page_size,
 }
 
 int dwcp_session_init(DwcpSession *session, DwcpRole role,
-                      DwcpSecurity security, uint32_t page_size,
-                      uint32_t silence_ms_max, const DwcpEvents *events,
-                      DwcpError *err)
+                      DwcpSecurity security, const DwcpKeys *keys,
+                      uint32_t page_size, uint32_t silence_ms_max,
+                      const DwcpEvents *events, DwcpError *err)
 {
+    uint8_t base[DWCP_KEY_BYTES];
     int rc = options_check(security, page_size, err);
 
+    if (rc == 0) {
+        rc = dwcp_keys_base(base, security, role, keys, err);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -107,6 +112,8 @@ int dwcp_session_init(DwcpSession *session, DwcpRole role,
         .phase = DWCP_PHASE_CONNECTING,
         .channel_fd = -1,
     };
+    memcpy(session->base_key, base, sizeof(base));
+    sodium_memzero(base, sizeof(base));
     pthread_mutex_init(&session->lock, NULL);
     dwcp_cond_init_monotonic(&session->changed);
     atomic_store(&session->heard_ns, dwcp_now_ns());
@@ -119,6 +126,8 @@ void dwcp_session_clear(DwcpSession *session)
     if (session->channel_fd >= 0) {
         close(session->channel_fd);
     }
+    sodium_memzero(session->base_key, sizeof(session->base_key));
+    sodium_memzero(session->session_key, sizeof(session->session_key));
     pthread_cond_destroy(&session->changed);
     pthread_mutex_destroy(&session->lock);
 }

@@ -33,6 +33,7 @@ typedef struct DwcpSession {
     uint32_t silence_ms_max;
     uint32_t switchover_ms_max;
     void *role_data; /* the DwcpSource or DwcpTarget */
+    uint8_t base_key[DWCP_KEY_BYTES]; /* of the first connection, if keyed */
     void (*on_end)(struct DwcpSession *session); /* role's own waiters; may be
                                                   * NULL; called unlocked */
 
@@ -48,6 +49,7 @@ typedef struct DwcpSession {
     DwcpStream *all; /* every stream object, linked by next */
     DwcpStream *streams[DWCP_STREAMS_MAX]; /* those past the handshake */
     uint8_t id[DWCP_SESSION_BYTES];
+    uint8_t session_key[DWCP_KEY_BYTES]; /* base key of those that join */
     int channel_fd;  /* the user's end of channel 0; -1 = taken */
     uint64_t rtt_us;
     uint64_t ready_ns; /* when READY came (source) or was said (target) */
@@ -60,16 +62,19 @@ typedef struct DwcpSession {
     atomic_ullong progress_ns; /* last byte of a frame sent, frame acknowledged,
                                 * or frame held back by the rate's limit */
     atomic_ullong consumed_ns; /* the peer last consumed bytes of channel 0 */
+    _Atomic DwcpCipher cipher; /* of the stream that came last */
     /* counters; written by stream threads */
     atomic_ullong wire_bytes;
     atomic_ullong memory_bytes;
 } DwcpSession;
 
-/* dwcp_session_init: Returns: 0; -ENOMEM, -ENOTSUP (security, libsodium) */
+/* dwcp_session_init: Returns: 0; -EINVAL (keys, page size), -ENOTSUP (security,
+ * libsodium) */
 int dwcp_session_init(DwcpSession *session, DwcpRole role,
-                      DwcpSecurity security, uint32_t page_size,
-                      uint32_t silence_ms_max, const DwcpEvents *events,
-                      DwcpError *err) DWCP_CHECKED;
+                      DwcpSecurity security, const DwcpKeys *keys,
+                      uint32_t page_size, uint32_t silence_ms_max,
+                      const DwcpEvents *events, DwcpError *err) DWCP_CHECKED;
+/* dwcp_session_clear: wipes the keys as well */
 void dwcp_session_clear(DwcpSession *session);
 
 /*

@@ -11,7 +11,6 @@
 #include "io/source.h"
 
 #include <errno.h>
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,62 +23,6 @@ static DwcpSource *source_of(DwcpStream *stream)
     DwcpFeed *feed = stream->role;
 
     return feed->source;
-}
-
-/* ---------------------------------------------------------- handshake -- */
-
-static int handshake(DwcpSource *source, DwcpStream *stream,
-                     uint64_t deadline_ns, DwcpError *err)
-{
-    uint8_t hello_bytes[DWCP_HELLO_BYTES], welcome_bytes[DWCP_WELCOME_BYTES];
-    uint8_t confirm[DWCP_CONFIRM_BYTES];
-    DwcpWelcome welcome;
-    DwcpHello hello = {
-        .version = DWCP_VERSION,
-        .version_min = DWCP_VERSION_MIN,
-        .features = DWCP_PROFILE_V1,
-        .required = DWCP_PROFILE_V1 & ~DWCP_FEATURE_ZSTD,
-        .security = (uint8_t)source->session.security,
-        .kind = stream->index ? DWCP_HELLO_JOIN : DWCP_HELLO_NEW,
-        .stream = (uint16_t)stream->index,
-        .streams = (uint16_t)source->streams_wanted,
-        .page_size = source->session.page_size,
-    };
-    int rc;
-
-    memcpy(hello.session, source->session.id, DWCP_SESSION_BYTES);
-    randombytes_buf(hello.random, sizeof(hello.random));
-    dwcp_hello_encode(hello_bytes, &hello);
-    rc = dwcp_write_exact(stream, hello_bytes, sizeof(hello_bytes),
-                          deadline_ns, err);
-    if (rc == 0) {
-        rc = dwcp_read_exact(stream, welcome_bytes, DWCP_MAGIC_BYTES,
-                             deadline_ns, err);
-    }
-    if (rc == 0) {
-        rc = dwcp_magic_check(welcome_bytes, err);
-    }
-    if (rc == 0) {
-        rc = dwcp_read_exact(stream, welcome_bytes + DWCP_MAGIC_BYTES,
-                             sizeof(welcome_bytes) - DWCP_MAGIC_BYTES,
-                             deadline_ns, err);
-    }
-    if (rc == 0) {
-        rc = dwcp_welcome_decode(welcome_bytes, &hello, hello_bytes, &welcome,
-                                 err);
-    }
-    if (rc < 0) {
-        return rc;
-    }
-    if (stream->index == 0) {
-        memcpy(source->session.id, welcome.session, DWCP_SESSION_BYTES);
-        if (!(welcome.features & DWCP_FEATURE_ZSTD)) {
-            source->feed.level = 0;
-        }
-    }
-    dwcp_confirm_encode(confirm, hello_bytes, welcome_bytes);
-    return dwcp_write_exact(stream, confirm, sizeof(confirm), deadline_ns,
-                            err);
 }
 
 /* ------------------------------------------------------------ records -- */
@@ -321,10 +264,8 @@ static void stream_serve(DwcpStream *stream)
     DwcpFeed *feed = stream->role;
 
     dwcp_stream_loop(stream);
-    if (stream->frame) {
-        free(stream->frame);
-        stream->frame = NULL;
-    }
+    dwcp_frame_free(stream->frame);
+    stream->frame = NULL;
     dwcp_feed_wake(feed);
 }
 
@@ -339,10 +280,7 @@ static void *join_run(void *opaque)
 
     rc = dwcp_connect(stream, &addresses, deadline_ns, &err);
     if (rc == 0) {
-        rc = handshake(source, stream, deadline_ns, &err);
-    }
-    if (rc == 0) {
-        rc = dwcp_stream_open(stream, &err);
+        rc = dwcp_source_shake(source, stream, deadline_ns, &err);
     }
     if (rc == 0 && dwcp_session_adopt(&source->session, stream) == 0) {
         stream_serve(stream);
@@ -406,14 +344,10 @@ static int first_connect(DwcpSource *source, DwcpStream *stream,
     if (rc < 0) {
         return rc;
     }
-    rc = handshake(source, stream, deadline_ns, &why);
+    rc = dwcp_source_shake(source, stream, deadline_ns, &why);
     if (rc < 0) { /* connecting names the address itself */
         return dwcp_fail(err, rc, "%.64s port %.16s: %.160s", source->host,
                          source->port, why.text);
-    }
-    rc = dwcp_stream_open(stream, err);
-    if (rc < 0) {
-        return rc;
     }
     rc = dwcp_session_adopt(&source->session, stream);
     if (rc < 0) {

@@ -132,8 +132,9 @@ int dwcp_source_new(const DwcpSourceOptions *options, DwcpSource **out,
         return dwcp_fail(err, -ENOMEM, "out of memory");
     }
     rc = dwcp_session_init(&source->session, DWCP_ROLE_SOURCE,
-                           options->security, options->page_size,
-                           options->silence_ms_max, &options->events, err);
+                           options->security, &options->keys,
+                           options->page_size, options->silence_ms_max,
+                           &options->events, err);
     if (rc < 0) {
         free(source);
         return rc;
@@ -409,6 +410,7 @@ void dwcp_source_stats(DwcpSource *source, DwcpStats *stats)
     now.wire_bytes = atomic_load(&source->session.wire_bytes);
     now.memory_bytes = atomic_load(&source->session.memory_bytes);
     now.acked_bytes = dwcp_source_acked_bytes(source);
+    now.cipher = atomic_load(&source->session.cipher);
     now.pending_bytes = dwcp_source_pending_bytes(source);
     pthread_mutex_lock(&source->feed.lock);
     now.level = source->feed.level_now;

@@ -1,5 +1,5 @@
 /*
- * The source's inside, shared by its two files
+ * The source's inside, shared by its files
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -44,6 +44,17 @@ struct DwcpSource {
 /* dwcp_source_run: stream 0's thread, from resolving to the end; @opaque is
  * the stream, and the stream's role the source's feed */
 void *dwcp_source_run(void *opaque);
+
+/*
+ * dwcp_source_shake: the source's half of a handshake; stream 0's makes the
+ * session
+ *
+ * Returns: 0; -EACCES the target has another key; or why there is no
+ * connection.
+ * Threads: the stream's own.
+ */
+int dwcp_source_shake(DwcpSource *source, DwcpStream *stream,
+                      uint64_t deadline_ns, DwcpError *err) DWCP_CHECKED;
 
 /* dwcp_source_late_locked: has READY waited for finish for too long? */
 bool dwcp_source_late_locked(const DwcpSession *session, uint64_t now_ns);

@@ -141,6 +141,9 @@ static int input_parse(DwcpStream *stream, DwcpError *err)
     int rc = 0;
 
     stream->in_missing = 0;
+    if (stream->in_end > stream->in_used) {
+        stream->in_used = stream->in_end;
+    }
     while (rc == 0 && !stream->in_held && !lands(stream)) {
         rc = input_record(stream, err);
         stream->in_held = rc == 1;
@@ -160,6 +163,9 @@ static ssize_t receive(DwcpStream *stream)
     size_t ahead = 0;
     ssize_t n;
 
+    if (stream->sealed) {
+        return dwcp_sealed_receive(stream);
+    }
     if (lands(stream)) { /* then the buffer is empty */
         n = dwcp_landing_receive(stream->landing, stream->fd, stream->in,
                                  LANDING_AHEAD, &ahead);
@@ -172,6 +178,29 @@ static ssize_t receive(DwcpStream *stream)
     return n;
 }
 
+/*
+ * A keyed stream's bytes are checked and decrypted before anything else sees
+ * them, segment by segment: so they are still in the cache when they land.
+ */
+static int input_open(DwcpStream *stream, DwcpError *err)
+{
+    int opened = 1, rc = 0;
+
+    while (rc == 0 && opened == 1 && !stream->in_held) {
+        opened = dwcp_sealed_open(stream, err);
+        if (opened == 1 && lands(stream)) {
+            stream->in_at += dwcp_landing_copy(stream->landing,
+                                               stream->in + stream->in_at,
+                                               stream->in_end - stream->in_at);
+            rc = lands(stream) ? 0 : stream->ops->landed(stream, err);
+        }
+        if (opened == 1 && rc == 0) {
+            rc = input_parse(stream, err);
+        }
+    }
+    return opened < 0 ? opened : rc;
+}
+
 /* Returns: 0; 1 the peer closed; or an error. */
 int dwcp_stream_input(DwcpStream *stream, DwcpError *err)
 {
@@ -181,6 +210,9 @@ int dwcp_stream_input(DwcpStream *stream, DwcpError *err)
     int rc;
 
     rc = input_parse(stream, err); /* what was held */
+    if (rc == 0 && stream->sealed) { /* what it left no room for */
+        rc = input_open(stream, err);
+    }
     while (rc == 0 && cost < TURN_COST && !stream->in_held &&
            !dwcp_stream_queue_busy(stream)) {
         landing = lands(stream);
@@ -196,6 +228,10 @@ int dwcp_stream_input(DwcpStream *stream, DwcpError *err)
             return dwcp_stream_error(stream, "receive", errno, err);
         }
         atomic_store(&stream->session->heard_ns, dwcp_now_ns());
+        if (stream->sealed) {
+            rc = input_open(stream, err);
+            continue;
+        }
         if (landing && !lands(stream)) {
             rc = stream->ops->landed(stream, err);
         }

@@ -65,12 +65,11 @@ static void frame_taken(DwcpStream *stream, size_t n)
     }
 }
 
-/* Account for @n bytes that the socket took, in the order they were given. */
+/* Account for @n bytes of the parts, in the order they were given. */
 static void output_taken(DwcpStream *stream, size_t n, bool frame_first)
 {
     size_t part;
 
-    atomic_fetch_add(&stream->session->wire_bytes, n);
     if (!frame_first) {
         part = stream->ctrl_end - stream->ctrl_at;
         part = n < part ? n : part;
@@ -133,22 +132,44 @@ static int output_parts(const DwcpStream *stream, struct iovec *iov)
     return n;
 }
 
+/* The parts as they are.  Returns: as send(). */
+static ssize_t send_plain(DwcpStream *stream, struct iovec *iov, int count)
+{
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)count };
+    ssize_t n = sendmsg(stream->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (n > 0) {
+        output_taken(stream, (size_t)n, stream->frame_at > 0);
+    }
+    return n;
+}
+
 /* Returns: 1 something went out, 0 nothing to send or the socket is full. */
 int dwcp_stream_output_once(DwcpStream *stream, bool frames, DwcpError *err)
 {
     struct iovec iov[TURN_PARTS];
-    struct msghdr msg = { .msg_iov = iov };
+    size_t taken;
     ssize_t n;
+    int count = 0;
 
-    ctrl_refill(stream);
-    if (!stream->frame && frames && stream->ops->pull) {
-        stream->frame = stream->ops->pull(stream, &stream->wait_ns);
+    if (!dwcp_sealed_waits(stream)) {
+        ctrl_refill(stream);
+        if (!stream->frame && frames && stream->ops->pull) {
+            stream->frame = stream->ops->pull(stream, &stream->wait_ns);
+        }
+        count = output_parts(stream, iov);
+        if (!count) {
+            return 0;
+        }
+        if (stream->sealed) {
+            if (dwcp_sealed_fill(stream, iov, count, &taken, err) < 0) {
+                return -EIO;
+            }
+            output_taken(stream, taken, stream->frame_at > 0);
+        }
     }
-    msg.msg_iovlen = (size_t)output_parts(stream, iov);
-    if (!msg.msg_iovlen) {
-        return 0;
-    }
-    n = sendmsg(stream->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    n = stream->sealed ? dwcp_sealed_send(stream)
+                       : send_plain(stream, iov, count);
     if (n < 0) {
         if (errno == EAGAIN || errno == EINTR) {
             stream->want_out = true;
@@ -156,7 +177,7 @@ int dwcp_stream_output_once(DwcpStream *stream, bool frames, DwcpError *err)
         }
         return dwcp_stream_error(stream, "send", errno, err);
     }
-    output_taken(stream, (size_t)n, stream->frame_at > 0);
+    atomic_fetch_add(&stream->session->wire_bytes, (size_t)n);
     return 1;
 }
 

@@ -1,5 +1,5 @@
 /*
- * The two halves of a stream's turn, for stream.c alone
+ * The parts of a stream's turn, for the stream's own files alone
  *
  * Threads: the stream's own.
  *
@@ -43,5 +43,37 @@ int dwcp_stream_output_once(DwcpStream *stream, bool frames,
  * Returns: 0; 1 the peer closed, or the session ended; or an error.
  */
 int dwcp_stream_input(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
+
+/* ---- stream-seal.c: of a keyed stream ---- */
+
+/* dwcp_sealed_new: buffers; *@bytes as the session counts them; NULL: out of
+ * memory */
+DwcpSealed *dwcp_sealed_new(bool source, size_t *bytes);
+void dwcp_sealed_free(DwcpSealed *sealed);
+
+/*
+ * dwcp_sealed_fill: encrypt as much of @parts as the empty buffer holds
+ *
+ * @parts: changed
+ * @taken: plain bytes off their front
+ *
+ * Returns: 0 or -EIO.
+ */
+int dwcp_sealed_fill(DwcpStream *stream, struct iovec *parts, int count,
+                     size_t *taken, DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_sealed_waits: is something encrypted and not sent? */
+bool dwcp_sealed_waits(const DwcpStream *stream);
+
+/* dwcp_sealed_send, dwcp_sealed_receive: as send() and recv() */
+ssize_t dwcp_sealed_send(DwcpStream *stream);
+ssize_t dwcp_sealed_receive(DwcpStream *stream);
+
+/*
+ * dwcp_sealed_open: decrypt the next segment into stream->in
+ *
+ * Returns: 1; 0 none has come whole, or it finds no room; or -EBADMSG.
+ */
+int dwcp_sealed_open(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
 
 #endif

@@ -17,9 +17,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/aead.h"
 #include "core/bytes.h"
 #include "core/codec.h"
 #include "core/fail.h"
+#include "core/wipe.h"
 #include "io/landing.h"
 #include "io/pump.h"
 #include "io/socket.h"
@@ -56,6 +58,7 @@ int dwcp_stream_open(DwcpStream *stream, DwcpError *err)
     bool source = session->role == DWCP_ROLE_SOURCE;
     size_t unacked_bytes =
         source ? DWCP_STREAM_UNACKED_MAX * sizeof(*stream->unacked) : 0;
+    size_t sealed_bytes = 0;
 
     stream->in_size =
         DWCP_READ_AHEAD + (source ? DWCP_CONTROL_BODY_MAX + DWCP_RECORD_HEADER
@@ -66,14 +69,19 @@ int dwcp_stream_open(DwcpStream *stream, DwcpError *err)
     stream->unacked = source ? malloc(unacked_bytes) : NULL;
     stream->decoder = source ? NULL : dwcp_decoder_new(session->page_size);
     stream->pump = stream->index ? NULL : dwcp_pump_new(stream);
+    if (stream->seal) {
+        stream->sealed = dwcp_sealed_new(source, &sealed_bytes);
+    }
     if (!stream->in || !stream->ctrl || !stream->out ||
         (source ? !stream->unacked : !stream->decoder) ||
-        (!stream->index && !stream->pump)) {
+        (!stream->index && !stream->pump) ||
+        (stream->seal && !stream->sealed)) {
         return dwcp_fail(err, -ENOMEM, "no memory or descriptor for stream %u",
                          stream->index);
     }
     stream->memory_bytes =
         stream->in_size + 2 * DWCP_CONTROL_QUEUE_MAX + unacked_bytes +
+        sealed_bytes +
         (source ? 0 : dwcp_decoder_bytes(stream->decoder)) +
         (stream->pump ? DWCP_CHANNEL_WINDOW + DWCP_CHANNEL_DATA_MAX : 0);
     atomic_fetch_add(&session->memory_bytes, stream->memory_bytes);
@@ -92,10 +100,14 @@ void dwcp_stream_free(DwcpStream *stream)
     dwcp_pump_free(stream->pump);
     dwcp_decoder_free(stream->decoder);
     dwcp_landing_free(stream->landing);
+    dwcp_sealed_free(stream->sealed);
+    dwcp_aead_free(stream->seal);
+    dwcp_aead_free(stream->open);
     free(stream->unacked);
-    free(stream->in);
-    free(stream->ctrl);
-    free(stream->out);
+    dwcp_wipe_free(stream->in, stream->in_used);
+    /* Only stream 0's have seen device state. */
+    dwcp_wipe_free(stream->ctrl, stream->index ? 0 : DWCP_CONTROL_QUEUE_MAX);
+    dwcp_wipe_free(stream->out, stream->index ? 0 : DWCP_CONTROL_QUEUE_MAX);
     pthread_mutex_destroy(&stream->out_lock);
     free(stream);
 }
@@ -343,7 +355,8 @@ static void connection_lost(DwcpStream *stream, const DwcpError *err)
 {
     bool local = err->code == -EPROTO || err->code == -ETIMEDOUT ||
                  err->code == -ENOMEM || err->code == -ENOBUFS ||
-                 err->code == -EFAULT;
+                 err->code == -EFAULT || err->code == -EBADMSG ||
+                 err->code == -EIO;
 
     if (stream->index != 0 && !local) {
         dwcp_session_await_end(stream->session);

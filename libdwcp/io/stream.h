@@ -21,8 +21,10 @@
 #include "core/wire.h"
 #include "io/session.h"
 
+typedef struct DwcpAead DwcpAead;
 typedef struct DwcpLanding DwcpLanding;
 typedef struct DwcpPump DwcpPump;
+typedef struct DwcpSealed DwcpSealed;
 
 /*
  * DwcpFrame: an encoded PAGES record on its way to a socket
@@ -36,6 +38,7 @@ typedef struct DwcpFrame {
     uint32_t pages;  /* described */
     size_t length;   /* of the record */
     size_t head;     /* of it in bytes; the rest is in guest RAM */
+    size_t used;     /* the most of bytes that was: to be wiped */
     struct iovec *guest;  /* level 0: dwcp_raw_parts_max() entries behind bytes,
                            * else NULL */
     unsigned guest_count;
@@ -73,15 +76,20 @@ struct DwcpStream {
     void *role; /* the source's or target's own */
     int wake_fd;
     pthread_t thread;
-    DwcpStream *next; /* session->all; guarded by session->lock */
+    /* guarded by session->lock */
+    DwcpStream *next; /* session->all */
+    bool offering;    /* target: a NEW that was offered this session, and */
+    uint8_t offer[DWCP_SESSION_BYTES]; /* has not confirmed it yet */
 
     /* set by the handshake, then read-only */
     unsigned index;
     int fd; /* -1 = not connected */
+    DwcpAead *seal, *open; /* of a keyed session, else NULL */
 
     /* owner thread only */
     uint8_t *in; /* in_size bytes; [in_at, in_end) is not parsed yet */
     size_t in_size, in_at, in_end;
+    size_t in_used; /* the most of it that was: to be wiped */
     size_t memory_bytes; /* of all buffers, as the session counts them */
     size_t in_missing; /* of the record that is being read; 0 = unknown */
     bool in_held;       /* the first record waits for a wake-up */
@@ -91,6 +99,7 @@ struct DwcpStream {
     size_t guest_done;  /* and how much of it was taken */
     uint8_t *ctrl;      /* control bytes being sent */
     size_t ctrl_at, ctrl_end;
+    DwcpSealed *sealed; /* of a keyed session, else NULL */
     bool want_out;      /* the socket takes no more now */
     uint64_t wait_ns;   /* what pull said */
     uint64_t ticked_ns;

@@ -32,8 +32,9 @@ int dwcp_target_new(const DwcpTargetOptions *options, DwcpTarget **out,
         return dwcp_fail(err, -ENOMEM, "out of memory");
     }
     rc = dwcp_session_init(&target->session, DWCP_ROLE_TARGET,
-                           options->security, options->page_size,
-                           options->silence_ms_max, &options->events, err);
+                           options->security, &options->keys,
+                           options->page_size, options->silence_ms_max,
+                           &options->events, err);
     if (rc < 0) {
         free(target);
         return rc;
@@ -480,6 +481,7 @@ void dwcp_target_stats(DwcpTarget *target, DwcpStats *stats)
     now.page_bytes = (now.zero_pages + now.zstd_pages + now.raw_pages) *
                      ram->page_size;
     now.acked_bytes = now.page_bytes;
+    now.cipher = atomic_load(&target->session.cipher);
     memcpy(stats, &now,
            stats->size < sizeof(now) ? stats->size : sizeof(now));
 }

@@ -1,5 +1,5 @@
 /*
- * The target's inside, shared by its two files
+ * The target's inside, shared by its files
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -22,7 +22,7 @@ struct DwcpTarget {
     bool listening;
 
     /* guarded by session.lock */
-    bool claimed;        /* a NEW handshake is under way or done */
+    bool claimed;        /* a NEW was confirmed: session.id is its session's */
     unsigned streams;    /* that the source announced */
     unsigned handshakes; /* connections that are not adopted yet */
     unsigned applying;   /* frames that are being written to guest RAM now */
@@ -38,6 +38,15 @@ extern const DwcpStreamOps dwcp_target_ops;
 /* dwcp_listener_start: take @listen_fd and serve it; Returns: 0, -EAGAIN */
 int dwcp_listener_start(DwcpTarget *target, int listen_fd,
                         DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_target_shake: the target's half of a handshake
+ *
+ * Returns: 0 the stream is one of the session's; else an error to warn of.
+ * Threads: the stream's own.
+ */
+int dwcp_target_shake(DwcpTarget *target, DwcpStream *stream,
+                      DwcpError *err) DWCP_CHECKED;
 
 /* dwcp_listener_stop: join the listener and all its streams' threads */
 void dwcp_listener_stop(DwcpTarget *target);

@@ -28,10 +28,11 @@ static void one_hello(const uint8_t *data)
     }
     dwcp_hello_encode(again, &hello);
     fuzz_require(memcmp(again, data, sizeof(again)) == 0);
-    (void)dwcp_hello_judge(&hello, DWCP_SECURITY_NONE, 4096, &welcome);
+    (void)dwcp_hello_judge(&hello, DWCP_SECURITY_NONE, DWCP_PROFILE_V1, 4096, &welcome);
     memcpy(welcome.session, hello.session, sizeof(welcome.session));
     memset(welcome.random, 0, sizeof(welcome.random));
-    dwcp_welcome_encode(welcome_bytes, &welcome, data);
+    dwcp_welcome_encode(welcome_bytes, &welcome);
+    dwcp_welcome_tag(welcome_bytes, data, NULL);
     fuzz_require((dwcp_welcome_decode(welcome_bytes, &hello, data, &got,
                                       &err) == 0) ==
                  (welcome.refusal == DWCP_REFUSAL_NONE));

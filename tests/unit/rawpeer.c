@@ -121,7 +121,7 @@ void raw_confirm(Raw *raw)
 {
     uint8_t confirm[DWCP_CONFIRM_BYTES];
 
-    dwcp_confirm_encode(confirm, raw->hello, raw->welcome);
+    dwcp_confirm_encode(confirm, raw->hello, raw->welcome, NULL);
     raw_send(raw->fd, confirm, sizeof(confirm));
 }
 
@@ -147,13 +147,14 @@ void raw_serve(Raw *raw, int listen_fd, const uint8_t *session)
     raw->fd = raw_accept(listen_fd);
     g_assert_true(raw_read(raw->fd, raw->hello, sizeof(raw->hello)));
     g_assert_cmpint(dwcp_hello_decode(raw->hello, &raw->said, &err), ==, 0);
-    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE, PAGE,
+    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE, DWCP_PROFILE_V1, PAGE,
                            &raw->answer);
     memcpy(raw->answer.session, session, DWCP_SESSION_BYTES);
-    dwcp_welcome_encode(raw->welcome, &raw->answer, raw->hello);
+    dwcp_welcome_encode(raw->welcome, &raw->answer);
+    dwcp_welcome_tag(raw->welcome, raw->hello, NULL);
     raw_send(raw->fd, raw->welcome, sizeof(raw->welcome));
     g_assert_true(raw_read(raw->fd, confirm, sizeof(confirm)));
-    g_assert_cmpint(dwcp_confirm_check(confirm, raw->hello, raw->welcome,
+    g_assert_cmpint(dwcp_confirm_check(confirm, raw->hello, raw->welcome, NULL,
                                        &err),
                     ==, 0);
 }

@@ -48,7 +48,7 @@ static DwcpWelcome good_welcome(const DwcpHello *hello)
 {
     DwcpWelcome welcome;
 
-    g_assert_cmpint(dwcp_hello_judge(hello, DWCP_SECURITY_NONE, PAGE,
+    g_assert_cmpint(dwcp_hello_judge(hello, DWCP_SECURITY_NONE, DWCP_PROFILE_V1, PAGE,
                                      &welcome),
                     ==, DWCP_REFUSAL_NONE);
     memcpy(welcome.session, hello->session, DWCP_SESSION_BYTES);
@@ -77,12 +77,14 @@ static void test_golden(void)
 
     dwcp_hello_encode(hello_bytes, &hello);
     golden_check("hello", hello_bytes, sizeof(hello_bytes));
-    dwcp_welcome_encode(bytes, &welcome, hello_bytes);
+    dwcp_welcome_encode(bytes, &welcome);
+    dwcp_welcome_tag(bytes, hello_bytes, NULL);
     golden_check("welcome", bytes, sizeof(bytes));
-    dwcp_confirm_encode(bytes, hello_bytes, bytes);
+    dwcp_confirm_encode(bytes, hello_bytes, bytes, NULL);
     golden_check("confirm", bytes, DWCP_CONFIRM_BYTES);
     dwcp_welcome_refuse(&welcome, DWCP_REFUSAL_SESSION, "not here");
-    dwcp_welcome_encode(bytes, &welcome, hello_bytes);
+    dwcp_welcome_encode(bytes, &welcome);
+    dwcp_welcome_tag(bytes, hello_bytes, NULL);
     golden_check("welcome-refusal", bytes, sizeof(bytes));
 }
 
@@ -107,7 +109,8 @@ static void test_round_trip(void)
     g_assert_cmpuint(got.page_size, ==, PAGE);
     g_assert_cmpmem(got.session, 16, hello.session, 16);
     g_assert_cmpmem(got.random, 32, hello.random, 32);
-    dwcp_welcome_encode(bytes, &welcome, hello_bytes);
+    dwcp_welcome_encode(bytes, &welcome);
+    dwcp_welcome_tag(bytes, hello_bytes, NULL);
     g_assert_cmpint(dwcp_welcome_decode(bytes, &hello, hello_bytes, &answer,
                                         &err),
                     ==, 0);
@@ -116,8 +119,8 @@ static void test_round_trip(void)
     g_assert_cmpuint(answer.security, ==, DWCP_SECURITY_NONE);
     g_assert_cmpmem(answer.session, 16, welcome.session, 16);
     g_assert_cmpmem(answer.random, 32, welcome.random, 32);
-    dwcp_confirm_encode(confirm, hello_bytes, bytes);
-    g_assert_cmpint(dwcp_confirm_check(confirm, hello_bytes, bytes, &err), ==,
+    dwcp_confirm_encode(confirm, hello_bytes, bytes, NULL);
+    g_assert_cmpint(dwcp_confirm_check(confirm, hello_bytes, bytes, NULL, &err), ==,
                     0);
 }
 
@@ -169,7 +172,7 @@ static void test_hello_limits(void)
 static DwcpRefusal judged(const DwcpHello *hello, const char *text)
 {
     DwcpWelcome welcome;
-    DwcpRefusal refusal = dwcp_hello_judge(hello, DWCP_SECURITY_NONE, PAGE,
+    DwcpRefusal refusal = dwcp_hello_judge(hello, DWCP_SECURITY_NONE, DWCP_PROFILE_V1, PAGE,
                                            &welcome);
 
     g_assert_cmpint(refusal, ==, welcome.refusal);
@@ -228,7 +231,8 @@ static int answered(const DwcpHello *hello, const DwcpWelcome *welcome,
     DwcpWelcome got;
 
     dwcp_hello_encode(hello_bytes, hello);
-    dwcp_welcome_encode(bytes, welcome, hello_bytes);
+    dwcp_welcome_encode(bytes, welcome);
+    dwcp_welcome_tag(bytes, hello_bytes, NULL);
     return dwcp_welcome_decode(bytes, hello, hello_bytes, &got, err);
 }
 
@@ -317,9 +321,10 @@ static void test_hello_flipped(void)
             if (dwcp_hello_decode(came, &got, NULL) < 0) {
                 continue;
             }
-            (void)dwcp_hello_judge(&got, DWCP_SECURITY_NONE, PAGE, &welcome);
+            (void)dwcp_hello_judge(&got, DWCP_SECURITY_NONE, DWCP_PROFILE_V1, PAGE, &welcome);
             memcpy(welcome.session, got.session, DWCP_SESSION_BYTES);
-            dwcp_welcome_encode(bytes, &welcome, came);
+            dwcp_welcome_encode(bytes, &welcome);
+            dwcp_welcome_tag(bytes, came, NULL);
             g_assert_cmpint(dwcp_welcome_decode(bytes, &hello, sent, &answer,
                                                 NULL),
                             ==, -EPROTO);
@@ -355,7 +360,8 @@ static void test_welcome_flipped(void)
     unsigned at, bit;
 
     dwcp_hello_encode(sent, &hello);
-    dwcp_welcome_encode(bytes, &welcome, sent);
+    dwcp_welcome_encode(bytes, &welcome);
+    dwcp_welcome_tag(bytes, sent, NULL);
     for (at = 0; at < DWCP_WELCOME_BYTES; at++) {
         for (bit = 0; bit < 8; bit++) {
             bytes[at] ^= (uint8_t)(1u << bit);
@@ -377,7 +383,8 @@ static void test_welcome_text(void)
     static const char label[] = "DWCP v1 target";
 
     dwcp_hello_encode(sent, &hello);
-    dwcp_welcome_encode(bytes, &welcome, sent);
+    dwcp_welcome_encode(bytes, &welcome);
+    dwcp_welcome_tag(bytes, sent, NULL);
     bytes[25] = DWCP_WELCOME_TEXT_MAX + 1;
     crypto_generichash_init(&state, NULL, 0, DWCP_HASH_BYTES);
     crypto_generichash_update(&state, (const uint8_t *)label,
@@ -398,20 +405,21 @@ static void test_confirm_flipped(void)
     unsigned at;
 
     dwcp_hello_encode(sent, &hello);
-    dwcp_welcome_encode(bytes, &welcome, sent);
-    dwcp_confirm_encode(confirm, sent, bytes);
+    dwcp_welcome_encode(bytes, &welcome);
+    dwcp_welcome_tag(bytes, sent, NULL);
+    dwcp_confirm_encode(confirm, sent, bytes, NULL);
     /* The target's own hash, sent back, is no proof of the source. */
-    g_assert_cmpint(dwcp_confirm_check(bytes + 280, sent, bytes, NULL), ==,
+    g_assert_cmpint(dwcp_confirm_check(bytes + 280, sent, bytes, NULL, NULL), ==,
                     -EBADMSG);
     for (at = 0; at < DWCP_CONFIRM_BYTES; at++) {
         confirm[at] ^= 1;
-        g_assert_cmpint(dwcp_confirm_check(confirm, sent, bytes, NULL), ==,
+        g_assert_cmpint(dwcp_confirm_check(confirm, sent, bytes, NULL, NULL), ==,
                         -EBADMSG);
         confirm[at] ^= 1;
     }
     for (at = 0; at < DWCP_WELCOME_BYTES; at++) {
         bytes[at] ^= 1;
-        g_assert_cmpint(dwcp_confirm_check(confirm, sent, bytes, NULL), ==,
+        g_assert_cmpint(dwcp_confirm_check(confirm, sent, bytes, NULL, NULL), ==,
                         -EBADMSG);
         bytes[at] ^= 1;
     }

@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -138,21 +139,48 @@ static void pair_wait(Pair *pair, const bool *what)
     pthread_mutex_unlock(&pair->lock);
 }
 
-static void pair_start(Pair *pair, End ends[2], unsigned streams, int level)
+typedef struct Case {
+    unsigned streams;
+    int level;
+    DwcpSecurity security;
+} Case;
+
+/* What both ends prove themselves with. */
+static void pair_keys(DwcpSecurity security, DwcpKeys *source, DwcpKeys *target)
+{
+    static uint8_t secrets[2][DWCP_KEY_BYTES], publics[2][DWCP_KEY_BYTES];
+    static const uint8_t psk[] = "sixteen bytes at least";
+    int i;
+
+    if (security == DWCP_SECURITY_PSK) {
+        *source = *target = (DwcpKeys){ .psk = psk, .psk_bytes = sizeof(psk) };
+    } else if (security == DWCP_SECURITY_KEYS) {
+        for (i = 0; i < 2; i++) {
+            randombytes_buf(secrets[i], DWCP_KEY_BYTES);
+            (void)crypto_scalarmult_base(publics[i], secrets[i]);
+        }
+        *source = (DwcpKeys){ .own_key = secrets[0], .peer_key = publics[1] };
+        *target = (DwcpKeys){ .own_key = secrets[1], .peer_key = publics[0] };
+    }
+}
+
+static void pair_start(Pair *pair, End ends[2], const Case *which)
 {
     DwcpEvents events = { on_connected, on_changed, on_failed, NULL, NULL };
-    DwcpTargetOptions target_options = { .security = DWCP_SECURITY_NONE,
+    DwcpTargetOptions target_options = { .security = which->security,
                                          .page_size = PAGE };
     DwcpSourceOptions source_options = {
         .host = "127.0.0.1",
-        .security = DWCP_SECURITY_NONE,
+        .security = which->security,
         .page_size = PAGE,
-        .streams = streams,
+        .streams = which->streams,
         .workers = 3,
-        .level = level,
+        .level = which->level,
     };
     char port[8];
     DwcpError err = { 0 };
+
+    pair_keys(which->security, &source_options.keys, &target_options.keys);
 
     pthread_mutex_init(&pair->lock, NULL);
     pthread_cond_init(&pair->cond, NULL);
@@ -291,11 +319,6 @@ static void say(int from, int to, const char *what)
     g_assert_cmpstr(got, ==, what);
 }
 
-typedef struct Case {
-    unsigned streams;
-    int level;
-} Case;
-
 static void test_move(gconstpointer opaque)
 {
     const Case *which = opaque;
@@ -306,7 +329,7 @@ static void test_move(gconstpointer opaque)
     DwcpStats stats = { .size = sizeof(stats) };
     unsigned i;
 
-    pair_start(&pair, ends, which->streams, which->level);
+    pair_start(&pair, ends, which);
     say(pair.source_fd, pair.target_fd, "before the pages");
     pair_blocks(&pair, rnd);
     g_assert_cmpint(dwcp_target_begin(pair.target), ==, 0);
@@ -327,6 +350,8 @@ static void test_move(gconstpointer opaque)
     g_assert_cmpuint(stats.acked_bytes, ==, stats.page_bytes);
     g_assert_cmpuint(stats.zero_pages, >, 0);
     g_assert_cmpuint(stats.wire_bytes, >, 0);
+    g_assert_true((stats.cipher == DWCP_CIPHER_NONE) ==
+                  (which->security == DWCP_SECURITY_NONE));
     if (which->level) {
         g_assert_cmpuint(stats.wire_bytes, <, stats.page_bytes);
     }
@@ -338,15 +363,21 @@ static void test_move(gconstpointer opaque)
 int main(int argc, char **argv)
 {
     static const Case cases[] = {
-        { 1, 0 }, { 1, 1 }, { 2, 1 }, { 8, 0 }, { 8, 1 }, { 8, 3 }, { 64, 1 }, { 8, DWCP_LEVEL_AUTO },
+        { 1, 0, DWCP_SECURITY_NONE },  { 1, 1, DWCP_SECURITY_NONE },
+        { 2, 1, DWCP_SECURITY_NONE },  { 8, 0, DWCP_SECURITY_NONE },
+        { 8, 1, DWCP_SECURITY_NONE },  { 8, 3, DWCP_SECURITY_NONE },
+        { 64, 1, DWCP_SECURITY_NONE }, { 8, DWCP_LEVEL_AUTO, DWCP_SECURITY_NONE },
+        { 1, 0, DWCP_SECURITY_PSK },   { 8, 1, DWCP_SECURITY_PSK },
+        { 8, 0, DWCP_SECURITY_KEYS },  { 64, 1, DWCP_SECURITY_KEYS },
     };
     char name[64];
     size_t i;
 
     g_test_init(&argc, &argv, NULL);
     for (i = 0; i < G_N_ELEMENTS(cases); i++) {
-        g_snprintf(name, sizeof(name), "/loopback/streams-%u/level-%d",
-                   cases[i].streams, cases[i].level);
+        g_snprintf(name, sizeof(name), "/loopback/streams-%u/level-%d/security-%u",
+                   cases[i].streams, cases[i].level,
+                   (unsigned)cases[i].security);
         g_test_add_data_func(name, &cases[i], test_move);
     }
     return g_test_run();

@@ -298,7 +298,7 @@ static void test_confirm_bytes(void)
     stage_up(&stage);
     for (at = 0; at < DWCP_CONFIRM_BYTES; at++) {
         g_assert_true(raw_welcomed(&raw, stage.port, &hello));
-        dwcp_confirm_encode(confirm, raw.hello, raw.welcome);
+        dwcp_confirm_encode(confirm, raw.hello, raw.welcome, NULL);
         confirm[at] ^= 0x80;
         raw_send(raw.fd, confirm, sizeof(confirm));
         raw_until_closed(raw.fd);
@@ -306,7 +306,7 @@ static void test_confirm_bytes(void)
         stage_warned_of(&stage, "CONFIRM");
 
         g_assert_true(raw_welcomed(&raw, stage.port, &hello));
-        dwcp_confirm_encode(confirm, raw.hello, raw.welcome);
+        dwcp_confirm_encode(confirm, raw.hello, raw.welcome, NULL);
         raw_send(raw.fd, confirm, at);
         close(raw.fd);
         (void)stage_warned(&stage);

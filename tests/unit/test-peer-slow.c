@@ -43,7 +43,7 @@ static void source_stall(Slow *slow, unsigned bytes)
         raw_send(slow->raw.fd, slow->raw.hello, bytes);
     } else {
         g_assert_true(raw_welcomed(&slow->raw, slow->port, &hello));
-        dwcp_confirm_encode(confirm, slow->raw.hello, slow->raw.welcome);
+        dwcp_confirm_encode(confirm, slow->raw.hello, slow->raw.welcome, NULL);
         raw_send(slow->raw.fd, confirm, bytes - DWCP_HELLO_BYTES);
     }
 }
@@ -59,11 +59,11 @@ static void target_stall(Slow *slow, unsigned bytes)
     g_assert_true(raw_read(slow->fd, slow->raw.hello, DWCP_HELLO_BYTES));
     g_assert_cmpint(dwcp_hello_decode(slow->raw.hello, &slow->raw.said, NULL),
                     ==, 0);
-    (void)dwcp_hello_judge(&slow->raw.said, DWCP_SECURITY_NONE, PAGE,
+    (void)dwcp_hello_judge(&slow->raw.said, DWCP_SECURITY_NONE, DWCP_PROFILE_V1, PAGE,
                            &slow->raw.answer);
     memset(slow->raw.answer.random, 0, DWCP_RANDOM_BYTES);
-    dwcp_welcome_encode(slow->raw.welcome, &slow->raw.answer,
-                        slow->raw.hello);
+    dwcp_welcome_encode(slow->raw.welcome, &slow->raw.answer);
+    dwcp_welcome_tag(slow->raw.welcome, slow->raw.hello, NULL);
     raw_send(slow->fd, slow->raw.welcome, bytes);
 }
 

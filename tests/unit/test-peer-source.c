@@ -102,8 +102,12 @@ static void test_options(void)
     o = good, o.page_size = 131072, bad_options(o, -EINVAL, "page size");
     o = good, o.security = DWCP_SECURITY_UNSET,
     bad_options(o, -ENOTSUP, "security");
-    o = good, o.security = (DwcpSecurity)2,
+    o = good, o.security = (DwcpSecurity)4,
     bad_options(o, -ENOTSUP, "security");
+    o = good, o.security = DWCP_SECURITY_PSK,
+    bad_options(o, -EINVAL, "pre-shared key");
+    o = good, o.security = DWCP_SECURITY_KEYS,
+    bad_options(o, -EINVAL, "private key is missing");
 }
 
 static void test_limits(void)
@@ -183,14 +187,15 @@ static void serve_changed(Stage *stage, Raw *raw, DwcpRefusal refusal,
     raw->fd = raw_accept(stage->listen_fd);
     g_assert_true(raw_read(raw->fd, raw->hello, sizeof(raw->hello)));
     g_assert_cmpint(dwcp_hello_decode(raw->hello, &raw->said, NULL), ==, 0);
-    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE, PAGE,
+    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE, DWCP_PROFILE_V1, PAGE,
                            &raw->answer);
     memcpy(raw->answer.session, stage_session, DWCP_SESSION_BYTES);
     if (refusal) {
         dwcp_welcome_refuse(&raw->answer, refusal, "reason %u",
                             (unsigned)refusal);
     }
-    dwcp_welcome_encode(raw->welcome, &raw->answer, raw->hello);
+    dwcp_welcome_encode(raw->welcome, &raw->answer);
+    dwcp_welcome_tag(raw->welcome, raw->hello, NULL);
     raw->welcome[at] ^= change;
     raw_send(raw->fd, raw->welcome, sizeof(raw->welcome));
 }

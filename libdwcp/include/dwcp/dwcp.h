@@ -53,6 +53,7 @@ extern "C" {
 #define DWCP_WORKERS_MAX 64
 #define DWCP_LEVEL_MAX 19
 #define DWCP_LEVEL_AUTO (-1)
+#define DWCP_RESUME_NEVER UINT32_MAX
 
 /*
  * DwcpError: what went wrong, in the caller's memory
@@ -72,11 +73,35 @@ typedef struct DwcpError {
  * DwcpSecurity: how a session protects what it sends
  *
  * There is no default: each side says what it wants and both must agree.
+ * PSK and KEYS authenticate both sides and encrypt everything but the
+ * handshake's first two messages (docs/security.md).
  */
 typedef enum DwcpSecurity {
     DWCP_SECURITY_UNSET = 0, /* refused by _new */
     DWCP_SECURITY_NONE = 1,  /* plain text, for trusted networks only */
+    DWCP_SECURITY_PSK = 2,   /* both sides know a secret */
+    DWCP_SECURITY_KEYS = 3,  /* each side knows the other's public key */
 } DwcpSecurity;
+
+#define DWCP_KEY_BYTES 32u
+#define DWCP_PSK_BYTES_MIN 16u
+#define DWCP_PSK_BYTES_MAX 1024u
+
+/*
+ * DwcpKeys: what a side proves itself with; copied by _new, the caller wipes
+ * its own
+ *
+ * @psk, @psk_bytes: PSK: the secret both know.  It must be random: who
+ *                   pretends to be a target or a source can try guesses
+ * @own_key: KEYS: this side's X25519 private key, DWCP_KEY_BYTES
+ * @peer_key: KEYS: the other side's X25519 public key, DWCP_KEY_BYTES
+ */
+typedef struct DwcpKeys {
+    const uint8_t *psk;
+    size_t psk_bytes;
+    const uint8_t *own_key;
+    const uint8_t *peer_key;
+} DwcpKeys;
 
 /*
  * DwcpEvents: what the library tells its user; any member may be NULL
@@ -98,6 +123,13 @@ typedef struct DwcpEvents {
     void (*warned)(void *opaque, const DwcpError *err);
     void *opaque;
 } DwcpEvents;
+
+/* DwcpCipher: of a session's streams */
+typedef enum DwcpCipher {
+    DWCP_CIPHER_NONE = 0,
+    DWCP_CIPHER_AES_256_GCM = 1,
+    DWCP_CIPHER_CHACHA20_POLY1305 = 2,
+} DwcpCipher;
 
 /*
  * DwcpStats: counters of one session
@@ -121,6 +153,12 @@ typedef struct DwcpStats {
     uint64_t pending_bytes; /* guest bytes handed over, not acknowledged */
     uint64_t memory_bytes; /* held by the library now: queues and buffers */
     uint64_t rtt_us;       /* smoothed RTT of stream 0, from TCP_INFO */
+    DwcpCipher cipher;     /* what encrypts the streams */
+    unsigned streams_lost; /* connections that ended too early */
+    unsigned resumes;      /* times that the session had lost all of them */
+    uint64_t reconnecting_ms; /* for so long no connection has stood; 0 = one
+                               * does */
+    uint64_t resent_bytes; /* guest bytes described again for lost streams */
 } DwcpStats;
 
 /* ------------------------------------------------------------ source -- */
@@ -134,6 +172,15 @@ typedef struct DwcpSource DwcpSource;
  *               service name; copied
  * @family: AF_UNSPEC, AF_INET or AF_INET6
  * @security: has no default
+ * @keys: for it
+ * @sockets, @sockets_count: TCP sockets that are not connected yet, with the
+ *                           congestion control and buffers that the caller was
+ *                           permitted to set; used before any of our own, if
+ *                           their family fits, and again after a connection was
+ *                           lost.  On success the library owns them
+ * @resume_ms_max: how long a session that has lost all its connections tries
+ *                 to make new ones before END; 0 = default, 60000;
+ *                 DWCP_RESUME_NEVER
  * @page_size: bytes, a power of two from 1024 to 65536
  * @streams: 1 to DWCP_STREAMS_MAX
  * @workers: 1 to DWCP_WORKERS_MAX; default: the online processors, at most 8
@@ -154,6 +201,10 @@ typedef struct DwcpSourceOptions {
     const char *port;
     int family;
     DwcpSecurity security;
+    DwcpKeys keys;
+    const int *sockets;
+    unsigned sockets_count;
+    uint32_t resume_ms_max;
     uint32_t page_size;
     unsigned streams;
     unsigned workers;
@@ -333,6 +384,8 @@ typedef struct DwcpTarget DwcpTarget;
  * DwcpTargetOptions: what a target needs to know; zero means the default
  *
  * @security: has no default
+ * @keys: for it
+ * @resume_ms_max: as for the source
  * @page_size: as for the source; both must agree
  * @silence_ms_max: as for the source; the session fails after it, and when
  *                  dwcp_target_ready was called and GO does not come in twice
@@ -340,6 +393,8 @@ typedef struct DwcpTarget DwcpTarget;
  */
 typedef struct DwcpTargetOptions {
     DwcpSecurity security;
+    DwcpKeys keys;
+    uint32_t resume_ms_max;
     uint32_t page_size;
     uint32_t silence_ms_max;
     DwcpEvents events;

@@ -1,0 +1,266 @@
+/*
+ * The target's half of the handshake: who may come in
+ *
+ * A NEW is offered a session of its own; the first whose CONFIRM is right
+ * claims the target.  So a stranger who only says HELLO is in nobody's way.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#include <errno.h>
+#include <sodium.h>
+#include <string.h>
+
+#include "core/fail.h"
+#include "io/landing.h"
+#include "io/shake.h"
+#include "io/socket.h"
+#include "io/target.h"
+
+static void judge_new_locked(DwcpTarget *target, DwcpStream *stream,
+                             DwcpWelcome *welcome)
+{
+    if (target->claimed) {
+        dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SESSION,
+                            "another migration is coming in here");
+        return;
+    }
+    randombytes_buf(stream->offer, sizeof(stream->offer));
+    stream->offering = true;
+    memcpy(welcome->session, stream->offer, DWCP_SESSION_BYTES);
+}
+
+static bool same_id(const uint8_t *a, const uint8_t *b)
+{
+    return sodium_memcmp(a, b, DWCP_SESSION_BYTES) == 0;
+}
+
+/* Is the handshake that this session came from still under way? */
+static bool offered_locked(const DwcpSession *session, const uint8_t *id)
+{
+    const DwcpStream *stream;
+
+    for (stream = session->all; stream; stream = stream->next) {
+        if (stream->offering && same_id(stream->offer, id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* JOIN: may overtake the CONFIRM of stream 0, so wait for it. */
+static void judge_join_locked(DwcpTarget *target, const DwcpHello *hello,
+                              uint64_t deadline_ns, DwcpWelcome *welcome)
+{
+    DwcpSession *session = &target->session;
+    struct timespec until = dwcp_timespec(deadline_ns);
+
+    while (session->phase == DWCP_PHASE_CONNECTING &&
+           (target->claimed || offered_locked(session, hello->session)) &&
+           !atomic_load(&session->closing)) {
+        if (pthread_cond_timedwait(&session->changed, &session->lock, &until) ==
+            ETIMEDOUT) {
+            break;
+        }
+    }
+    if (!target->claimed || !same_id(hello->session, session->id)) {
+        dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SESSION,
+                            "there is no such session here");
+    } else if (session->phase == DWCP_PHASE_CONNECTING ||
+               session->phase == DWCP_PHASE_SEALED ||
+               session->phase == DWCP_PHASE_FAILED) {
+        dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SESSION,
+                            "the session takes no more streams");
+    } else if (hello->stream >= target->streams ||
+               session->streams[hello->stream]) {
+        dwcp_welcome_refuse(welcome, DWCP_REFUSAL_STREAM,
+                            "stream %u of %u is not expected", hello->stream,
+                            target->streams);
+    } else {
+        memcpy(welcome->session, session->id, DWCP_SESSION_BYTES);
+    }
+}
+
+/* Fills in the answer to a HELLO; welcome->refusal says whether it is good. */
+static void judge(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
+                  DwcpWelcome *welcome)
+{
+    DwcpSession *session = &target->session;
+
+    if (dwcp_hello_judge(hello, session->security,
+                         dwcp_shake_features(session), session->page_size,
+                         welcome) != DWCP_REFUSAL_NONE) {
+        return;
+    }
+    pthread_mutex_lock(&session->lock);
+    if (hello->kind == DWCP_HELLO_NEW) {
+        judge_new_locked(target, shake->stream, welcome);
+    } else {
+        judge_join_locked(target, hello, shake->deadline_ns, welcome);
+    }
+    pthread_mutex_unlock(&session->lock);
+}
+
+/* Something else than DWCP may be shorter than a HELLO, and then wait. */
+static int read_hello(DwcpShake *shake, DwcpHello *hello, DwcpError *err)
+{
+    int rc = dwcp_read_exact(shake->stream, shake->hello, DWCP_MAGIC_BYTES,
+                             shake->deadline_ns, err);
+
+    if (rc == 0) {
+        rc = dwcp_magic_check(shake->hello, err);
+    }
+    if (rc == 0) {
+        rc = dwcp_read_exact(shake->stream, shake->hello + DWCP_MAGIC_BYTES,
+                             DWCP_HELLO_BYTES - DWCP_MAGIC_BYTES,
+                             shake->deadline_ns, err);
+    }
+    return rc < 0 ? rc : dwcp_hello_decode(shake->hello, hello, err);
+}
+
+/* Decides, answers, and reads the source's CONFIRM. */
+static int answer(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
+                  DwcpWelcome *welcome, DwcpError *err)
+{
+    uint8_t random[DWCP_RANDOM_BYTES];
+    const uint8_t *root = NULL;
+    int rc = 0;
+
+    memcpy(random, welcome->random, sizeof(random));
+    judge(target, shake, hello, welcome);
+    memcpy(welcome->random, random, sizeof(random));
+    dwcp_welcome_encode(shake->welcome, welcome);
+    if (welcome->refusal == DWCP_REFUSAL_NONE) {
+        rc = dwcp_shake_root(shake, hello->kind, &root, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    dwcp_welcome_tag(shake->welcome, shake->hello, root);
+    rc = dwcp_write_exact(shake->stream, shake->welcome, DWCP_WELCOME_BYTES,
+                          shake->deadline_ns, err);
+    if (welcome->refusal != DWCP_REFUSAL_NONE) {
+        return dwcp_fail(err, -ECONNREFUSED, "a stream was refused: %s",
+                         welcome->text);
+    }
+    if (rc == 0) {
+        rc = dwcp_read_exact(shake->stream, shake->confirm,
+                             DWCP_CONFIRM_BYTES, shake->deadline_ns, err);
+    }
+    return rc < 0 ? rc
+                  : dwcp_confirm_check(shake->confirm, shake->hello,
+                                       shake->welcome, root, err);
+}
+
+/* The NEW that was confirmed first has the target. */
+static int claim(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
+                 DwcpError *err)
+{
+    DwcpSession *session = &target->session;
+    bool first;
+
+    pthread_mutex_lock(&session->lock);
+    first = !target->claimed;
+    if (first) {
+        target->claimed = true;
+        target->streams = hello->streams;
+        memcpy(session->id, shake->stream->offer, DWCP_SESSION_BYTES);
+        dwcp_keys_derive(session->session_key, shake->root, DWCP_KEY_SESSION);
+    }
+    pthread_mutex_unlock(&session->lock);
+    return first ? 0
+                 : dwcp_fail(err, -ECONNREFUSED,
+                             "a stream was refused: another migration was "
+                             "faster");
+}
+
+/* A NEW that came to nothing leaves the target free for the next. */
+static void unclaim(DwcpTarget *target)
+{
+    DwcpSession *session = &target->session;
+
+    pthread_mutex_lock(&session->lock);
+    target->claimed = false;
+    pthread_mutex_unlock(&session->lock);
+}
+
+/* The buffers of a stream that has shaken hands. */
+static int open_stream(DwcpTarget *target, DwcpShake *shake, uint64_t features,
+                       DwcpError *err)
+{
+    DwcpStream *stream = shake->stream;
+    int rc = dwcp_shake_open(shake, features, err);
+    size_t bytes;
+
+    if (rc < 0) {
+        return rc;
+    }
+    stream->landing = dwcp_landing_new(&target->ram);
+    if (!stream->landing) {
+        return dwcp_fail(err, -ENOMEM, "no memory for stream %u",
+                         stream->index);
+    }
+    bytes = dwcp_landing_bytes(stream->landing);
+    stream->memory_bytes += bytes;
+    atomic_fetch_add(&target->session.memory_bytes, bytes);
+    return 0;
+}
+
+static int adopt(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
+                 uint64_t features, DwcpError *err)
+{
+    bool new = hello->kind == DWCP_HELLO_NEW;
+    int rc = new ? claim(target, shake, hello, err) : 0;
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = open_stream(target, shake, features, err);
+    if (rc == 0) {
+        rc = dwcp_session_adopt(&target->session, shake->stream);
+        if (rc < 0) {
+            (void)dwcp_fail(err, rc, "stream %u came too late",
+                            shake->stream->index);
+        }
+    }
+    if (rc < 0 && new) {
+        unclaim(target);
+    }
+    return rc;
+}
+
+static int run(DwcpTarget *target, DwcpShake *shake, DwcpWelcome *welcome,
+               DwcpError *err)
+{
+    DwcpHello hello;
+    int rc = read_hello(shake, &hello, err);
+
+    if (rc == 0) {
+        shake->stream->index = hello.stream;
+        rc = answer(target, shake, &hello, welcome, err);
+    }
+    if (rc == 0) {
+        rc = adopt(target, shake, &hello, welcome->features, err);
+    }
+    return rc;
+}
+
+int dwcp_target_shake(DwcpTarget *target, DwcpStream *stream, DwcpError *err)
+{
+    DwcpSession *session = &target->session;
+    uint64_t deadline_ns = dwcp_now_ns() + DWCP_HANDSHAKE_MS * 1000000ull;
+    DwcpWelcome welcome = { 0 };
+    DwcpShake shake;
+    int rc;
+
+    dwcp_shake_init(&shake, stream, deadline_ns, welcome.random);
+    rc = run(target, &shake, &welcome, err);
+    dwcp_shake_clear(&shake);
+    pthread_mutex_lock(&session->lock);
+    if (stream->offering) { /* a JOIN may wait for the outcome */
+        stream->offering = false;
+        pthread_cond_broadcast(&session->changed);
+    }
+    pthread_mutex_unlock(&session->lock);
+    return rc;
+}
