@@ -81,6 +81,22 @@
 #define DWCP_GO_SILENCES 2u
 #define DWCP_PING_MS 1000u
 
+/*
+ * A session that has lost all its connections tries to make new ones for this
+ * long, before END.  libvirt's own limits follow it.
+ */
+#define DWCP_RESUME_MS_DEFAULT 60000u
+/* A connection is given up when what was sent on it is not acknowledged for so
+ * long, and retransmissions get no answer; after END half the switchover limit. */
+#define DWCP_STALL_MS 5000u
+/* One attempt to replace a connection, handshake included; and the pauses
+ * between attempts, doubling from one to the other. */
+#define DWCP_RECONNECT_MS 5000u
+#define DWCP_BACKOFF_MS_MIN 100u
+#define DWCP_BACKOFF_MS_MAX 2000u
+/* A target whose host refuses all attempts for so long is gone. */
+#define DWCP_REFUSED_MS 5000u
+
 /* Plain bytes of one encrypted segment: from here on a core encrypts no faster. */
 #define DWCP_SEGMENT_PLAIN_MAX (64u << 10)
 /* Segments under one key: 64 GiB, far below where AES-GCM gives way. */

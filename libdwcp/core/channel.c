@@ -14,15 +14,21 @@ int dwcp_channel_init(DwcpChannel *channel)
 {
     *channel = (DwcpChannel){ 0 };
     channel->ring = malloc(DWCP_CHANNEL_WINDOW);
-    return channel->ring ? 0 : -ENOMEM;
+    channel->kept = malloc(DWCP_CHANNEL_WINDOW);
+    return channel->ring && channel->kept ? 0 : -ENOMEM;
+}
+
+/* Of a ring that so many bytes have gone through. */
+static size_t used(uint64_t bytes)
+{
+    return bytes < DWCP_CHANNEL_WINDOW ? (size_t)bytes : DWCP_CHANNEL_WINDOW;
 }
 
 void dwcp_channel_clear(DwcpChannel *channel)
 {
-    dwcp_wipe_free(channel->ring, channel->received < DWCP_CHANNEL_WINDOW
-                                      ? (size_t)channel->received
-                                      : DWCP_CHANNEL_WINDOW);
-    channel->ring = NULL;
+    dwcp_wipe_free(channel->ring, used(channel->received));
+    dwcp_wipe_free(channel->kept, used(channel->sent));
+    channel->ring = channel->kept = NULL;
 }
 
 uint32_t dwcp_channel_room(const DwcpChannel *channel)
@@ -32,13 +38,64 @@ uint32_t dwcp_channel_room(const DwcpChannel *channel)
            (uint32_t)(channel->sent - channel->peer_consumed);
 }
 
+uint32_t dwcp_channel_space(const DwcpChannel *channel, uint8_t **at)
+{
+    uint32_t room = dwcp_channel_room(channel);
+    uint32_t begin = (uint32_t)(channel->sent % DWCP_CHANNEL_WINDOW);
+    uint32_t piece = DWCP_CHANNEL_WINDOW - begin;
+
+    *at = channel->kept + begin;
+    return room < piece ? room : piece;
+}
+
+void dwcp_channel_took(DwcpChannel *channel, uint32_t length)
+{
+    assert(length <= dwcp_channel_room(channel));
+    channel->sent += length;
+}
+
+uint32_t dwcp_channel_next(const DwcpChannel *channel, const uint8_t **data)
+{
+    uint64_t left = channel->sent - channel->queued;
+    uint32_t begin = (uint32_t)(channel->queued % DWCP_CHANNEL_WINDOW);
+    uint32_t piece = DWCP_CHANNEL_WINDOW - begin;
+
+    *data = channel->kept + begin;
+    piece = piece < DWCP_CHANNEL_DATA_MAX ? piece : DWCP_CHANNEL_DATA_MAX;
+    return left < piece ? (uint32_t)left : piece;
+}
+
+void dwcp_channel_gave(DwcpChannel *channel, uint32_t length)
+{
+    assert(length <= channel->sent - channel->queued);
+    channel->queued += length;
+}
+
+int dwcp_channel_resume(DwcpChannel *channel, uint64_t received,
+                        uint64_t consumed, DwcpError *err)
+{
+    if (received < channel->peer_consumed || received > channel->queued ||
+        consumed < channel->peer_consumed || consumed > received) {
+        return dwcp_fail(err, -EPROTO,
+                         "RESUME: %llu bytes received, %llu consumed, of "
+                         "%llu; %llu before",
+                         (unsigned long long)received,
+                         (unsigned long long)consumed,
+                         (unsigned long long)channel->queued,
+                         (unsigned long long)channel->peer_consumed);
+    }
+    channel->queued = received;
+    channel->peer_consumed = consumed;
+    return 0;
+}
+
 int dwcp_channel_credit(DwcpChannel *channel, uint64_t consumed, DwcpError *err)
 {
-    if (consumed > channel->sent || consumed < channel->peer_consumed) {
+    if (consumed > channel->queued || consumed < channel->peer_consumed) {
         return dwcp_fail(err, -EPROTO,
                          "WINDOW: %llu bytes consumed of %llu, %llu before",
                          (unsigned long long)consumed,
-                         (unsigned long long)channel->sent,
+                         (unsigned long long)channel->queued,
                          (unsigned long long)channel->peer_consumed);
     }
     channel->peer_consumed = consumed;

@@ -121,7 +121,7 @@ int dwcp_hello_decode(const uint8_t *in, DwcpHello *out, DwcpError *err)
     }
     if (hello.streams == 0 || hello.streams > DWCP_STREAMS_MAX ||
         hello.stream >= hello.streams ||
-        (hello.stream == 0) != (hello.kind == DWCP_HELLO_NEW)) {
+        (hello.stream != 0 && hello.kind == DWCP_HELLO_NEW)) {
         return dwcp_fail(err, -EPROTO, "HELLO: stream %u of %u, kind %u",
                          hello.stream, hello.streams, (unsigned)hello.kind);
     }

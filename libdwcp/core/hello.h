@@ -28,6 +28,8 @@
 #define DWCP_FEATURE_SWITCHOVER (1ull << 3) /* END, READY, GO, SEALED */
 /* not part of a profile: the processor has it, and the session is keyed */
 #define DWCP_FEATURE_AES_GCM (1ull << 4)
+/* Lost connections are replaced; else the first ends the session. */
+#define DWCP_FEATURE_RESUME (1ull << 5)
 #define DWCP_PROFILE_V1                                                        \
     (DWCP_FEATURE_PAGES | DWCP_FEATURE_ZSTD | DWCP_FEATURE_CHANNELS |          \
      DWCP_FEATURE_SWITCHOVER)
@@ -44,7 +46,8 @@
 
 typedef enum DwcpHelloKind {
     DWCP_HELLO_NEW = 1,  /* stream 0 of a new session; session id is zero */
-    DWCP_HELLO_JOIN = 2, /* one more stream of the session named */
+    DWCP_HELLO_JOIN = 2, /* one more stream of the session named, or one of it
+                          * again */
 } DwcpHelloKind;
 
 /* Why a target refuses; the text says more. */

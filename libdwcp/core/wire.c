@@ -39,6 +39,8 @@ static const struct {
     [DWCP_RECORD_PING] = { "PING", 8, 8, SOURCE, false },
     [DWCP_RECORD_PONG] = { "PONG", 8, 8, TARGET, false },
     [DWCP_RECORD_ABORT] = { "ABORT", 4, 4 + DWCP_ABORT_TEXT_MAX, BOTH, false },
+    [DWCP_RECORD_RESUME] = { "RESUME", DWCP_RESUME_BODY, DWCP_RESUME_BODY, BOTH,
+                             false },
 };
 
 #define RECORD_TYPES (sizeof(record_shapes) / sizeof(record_shapes[0]))
@@ -100,6 +102,33 @@ int dwcp_record_check(DwcpRecordType type, bool from_source, unsigned stream,
         return dwcp_fail(err, -EPROTO, "%s record on stream %u",
                          record_shapes[type].name, stream);
     }
+    return 0;
+}
+
+void dwcp_resume_encode(uint8_t *out, const DwcpResume *resume)
+{
+    dwcp_put_le16(out, resume->channel);
+    dwcp_put_le64(out + 2, resume->received);
+    dwcp_put_le64(out + 10, resume->consumed);
+}
+
+int dwcp_resume_decode(const uint8_t *in, DwcpResume *out, DwcpError *err)
+{
+    DwcpResume resume = {
+        .channel = dwcp_get_le16(in),
+        .received = dwcp_get_le64(in + 2),
+        .consumed = dwcp_get_le64(in + 10),
+    };
+
+    if (resume.channel >= DWCP_CHANNELS_MAX ||
+        resume.consumed > resume.received) {
+        return dwcp_fail(err, -EPROTO,
+                         "RESUME: channel %u, %llu bytes received, %llu "
+                         "consumed",
+                         resume.channel, (unsigned long long)resume.received,
+                         (unsigned long long)resume.consumed);
+    }
+    *out = resume;
     return 0;
 }
 

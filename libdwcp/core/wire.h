@@ -29,6 +29,7 @@ typedef enum DwcpRecordType {
     DWCP_RECORD_PING = 11,       /* source to target, stream 0 */
     DWCP_RECORD_PONG = 12,       /* target to source, stream 0 */
     DWCP_RECORD_ABORT = 13,      /* both ways, stream 0 */
+    DWCP_RECORD_RESUME = 14,     /* both ways, a stream 0 that came again */
 } DwcpRecordType;
 
 #define DWCP_RECORD_HEADER 8u
@@ -62,6 +63,24 @@ int dwcp_record_decode(const uint8_t *in, uint32_t page_size, DwcpRecord *out,
  */
 int dwcp_record_check(DwcpRecordType type, bool from_source, unsigned stream,
                       DwcpError *err) DWCP_CHECKED;
+
+/*
+ * DwcpResume: where a byte channel stands at the sender of a RESUME record
+ *
+ * @received: bytes of the peer's that have come, in all: it sends the next
+ * @consumed: of them, as WINDOW would say
+ */
+typedef struct DwcpResume {
+    uint16_t channel;
+    uint64_t received, consumed;
+} DwcpResume;
+
+#define DWCP_RESUME_BODY 18u
+
+void dwcp_resume_encode(uint8_t *out, const DwcpResume *resume);
+/* dwcp_resume_decode: a body of DWCP_RESUME_BODY bytes; Returns: 0; -EPROTO */
+int dwcp_resume_decode(const uint8_t *in, DwcpResume *out,
+                       DwcpError *err) DWCP_CHECKED;
 
 typedef enum DwcpCodec {
     DWCP_CODEC_RAW = 0,  /* the pages, one after the other */

@@ -6,6 +6,7 @@
 
 #include "io/feed.h"
 
+#include <assert.h>
 #include <errno.h>
 
 #include "core/fail.h"
@@ -142,15 +143,53 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
                   : 0;
 }
 
-int dwcp_feed_begin(DwcpFeed *feed, DwcpError *err)
+static void again_locked(DwcpFeed *feed, uint64_t number, uint32_t count)
 {
-    bool again;
+    uint64_t at, bit;
+
+    feed->pulled -= count;
+    feed->again_count += count;
+    for (; count; number++, count--) {
+        at = number % DWCP_NUMBERS_AHEAD_MAX;
+        bit = 1ull << (at % 64);
+        assert(!(feed->again[at / 64] & bit));
+        feed->again[at / 64] |= bit;
+    }
+}
+
+void dwcp_feed_lost(DwcpStream *stream)
+{
+    DwcpFeed *feed = stream->role;
+    const struct DwcpUnacked *unacked;
+    DwcpFrame *frame = stream->frame;
 
     pthread_mutex_lock(&feed->lock);
-    again = feed->begun;
+    for (; stream->acked_frames < stream->sent_frames;
+         stream->acked_frames++) {
+        unacked = &stream->unacked[stream->acked_frames %
+                                   DWCP_STREAM_UNACKED_MAX];
+        again_locked(feed, unacked->number, unacked->count);
+    }
+    if (frame) {
+        again_locked(feed, frame->number, frame->count);
+        frame->next = feed->spare;
+        feed->spare = frame;
+    }
+    feed->idle &= ~(1ull << stream->index);
+    pthread_cond_broadcast(&feed->work);
+    pthread_mutex_unlock(&feed->lock);
+    stream->frame = NULL;
+}
+
+int dwcp_feed_begin(DwcpFeed *feed, bool again, DwcpError *err)
+{
+    bool before;
+
+    pthread_mutex_lock(&feed->lock);
+    before = feed->begun;
     feed->begun = true;
     pthread_mutex_unlock(&feed->lock);
-    return again ? dwcp_fail(err, -EPROTO, "BEGIN for the second time") : 0;
+    return before && !again ? dwcp_fail(err, -EPROTO, "BEGIN for the second time") : 0;
 }
 
 int dwcp_feed_ready_check(DwcpFeed *feed, DwcpError *err)
@@ -166,7 +205,8 @@ int dwcp_feed_ready_check(DwcpFeed *feed, DwcpError *err)
     if (!begun) {
         return dwcp_fail(err, -EPROTO, "READY before BEGIN");
     }
-    if (pulled != handed_over) {
+    /* What a lost stream had may have arrived, unknown to us. */
+    if (pulled != handed_over && !atomic_load(&feed->session->streams_lost)) {
         return dwcp_fail(err, -EPROTO,
                          "READY while %llu of %llu chunks have been sent",
                          (unsigned long long)pulled,

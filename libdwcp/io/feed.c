@@ -95,7 +95,7 @@ static DwcpChunk *ring_grown(const DwcpFeed *feed)
     DwcpChunk *ring = calloc(feed->ring_size * 2, sizeof(*ring));
     uint64_t i;
 
-    for (i = feed->ring_out; ring && i != feed->ring_in; i++) {
+    for (i = feed->acked.below; ring && i != feed->ring_in; i++) {
         ring[i & (feed->ring_size * 2 - 1)] =
             feed->ring[i & (feed->ring_size - 1)];
     }
@@ -132,7 +132,7 @@ int dwcp_feed_flush(DwcpFeed *feed)
     pthread_mutex_lock(&feed->lock);
     if (feed->ring_in >= DWCP_NUMBERS_MAX) {
         rc = -ENOBUFS;
-    } else if (feed->ring_in - feed->ring_out == feed->ring_size) {
+    } else if (feed->ring_in - feed->acked.below == feed->ring_size) {
         rc = ring_grow_locked(feed);
     }
     if (rc == 0) {
@@ -272,10 +272,12 @@ uint64_t dwcp_feed_last_number(DwcpFeed *feed)
 
 static bool may_encode_locked(const DwcpFeed *feed)
 {
-    return feed->ring_out != feed->ring_in &&
-           feed->ready_bytes < ready_limit_locked(feed) &&
-           feed->ring_out + DWCP_FRAME_CHUNKS_MAX - feed->acked.below <
-               DWCP_NUMBERS_AHEAD_MAX &&
+    bool waits = feed->again_count ||
+                 (feed->ring_out != feed->ring_in &&
+                  feed->ring_out + DWCP_FRAME_CHUNKS_MAX - feed->acked.below <
+                      DWCP_NUMBERS_AHEAD_MAX);
+
+    return waits && feed->ready_bytes < ready_limit_locked(feed) &&
            (feed->spare || feed->frames < feed->frames_max);
 }
 
@@ -295,6 +297,50 @@ static uint64_t share_locked(const DwcpFeed *feed)
         return 1;
     }
     return rate && timely < share ? timely : share;
+}
+
+/* Is @number to be encoded again?  @take: from here on it is not. */
+static bool again_locked(DwcpFeed *feed, uint64_t number, bool take)
+{
+    uint64_t at = number % DWCP_NUMBERS_AHEAD_MAX;
+    uint64_t bit = 1ull << (at % 64);
+    bool set = feed->again[at / 64] & bit;
+
+    if (set && take) {
+        feed->again[at / 64] &= ~bit;
+        feed->again_count--;
+    }
+    return set;
+}
+
+/*
+ * The lowest numbers that are to be encoded again, as many of them as follow
+ * each other and fit.  What was acknowledged since on another way is not in it:
+ * a chunk is on one stream at a time.
+ */
+static void take_again_locked(DwcpFeed *feed, DwcpPages *pages)
+{
+    unsigned room = dwcp_plain_bytes_max(feed->session->page_size) /
+                    feed->session->page_size;
+    uint64_t number = feed->acked.below + 1;
+    const DwcpChunk *chunk;
+
+    while (!again_locked(feed, number, false)) {
+        number++;
+        assert(number <= feed->ring_out);
+    }
+    pages->number = number;
+    pages->count = 0;
+    do {
+        chunk = &feed->ring[(number - 1) & (feed->ring_size - 1)];
+        if (room < (unsigned)__builtin_popcountll(chunk->present)) {
+            break;
+        }
+        room -= (unsigned)__builtin_popcountll(chunk->present);
+        pages->chunks[pages->count++] = *chunk;
+        (void)again_locked(feed, number++, true);
+    } while (pages->count < DWCP_FRAME_CHUNKS_MAX &&
+             again_locked(feed, number, false));
 }
 
 /* Moves chunks from the ring to @pages; the number follows the position. */
@@ -370,6 +416,7 @@ int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame,
 {
     DwcpSession *session = feed->session;
     DwcpFrame *taken;
+    bool again;
 
     pthread_mutex_lock(&feed->lock);
     while (!atomic_load(&session->dead) && !atomic_load(&session->closing) &&
@@ -381,7 +428,12 @@ int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame,
         return -ECANCELED;
     }
     *level = feed->level_now = level_locked(feed);
-    take_chunks_locked(feed, pages);
+    again = feed->again_count;
+    if (again) {
+        take_again_locked(feed, pages);
+    } else {
+        take_chunks_locked(feed, pages);
+    }
     taken = feed->spare;
     if (taken) {
         feed->spare = taken->next;
@@ -396,14 +448,34 @@ int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame,
     if (!taken) {
         taken = frame_new(feed);
     }
+    if (taken) {
+        taken->again = again;
+    }
     *frame = taken;
     return taken ? 0 : -ECANCELED;
+}
+
+/* What is described again was counted before. */
+static void count_pages_locked(DwcpFeed *feed, const DwcpFrame *frame,
+                               const DwcpPages *pages)
+{
+    unsigned plain = dwcp_pages_plain(pages);
+
+    if (frame->again) {
+        feed->again_pages += frame->pages;
+        return;
+    }
+    feed->zero_pages += frame->pages - plain;
+    if (pages->codec == DWCP_CODEC_ZSTD) {
+        feed->zstd_pages += plain;
+    } else {
+        feed->raw_pages += plain;
+    }
 }
 
 void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages)
 {
     DwcpStream *idle = NULL;
-    unsigned plain = dwcp_pages_plain(pages);
 
     frame->number = pages->number;
     frame->count = pages->count;
@@ -411,12 +483,7 @@ void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages)
     frame->next = NULL;
     frame->used = frame->head > frame->used ? frame->head : frame->used;
     pthread_mutex_lock(&feed->lock);
-    feed->zero_pages += frame->pages - plain;
-    if (pages->codec == DWCP_CODEC_ZSTD) {
-        feed->zstd_pages += plain;
-    } else {
-        feed->raw_pages += plain;
-    }
+    count_pages_locked(feed, frame, pages);
     *feed->ready_end = frame;
     feed->ready_end = &frame->next;
     feed->ready_bytes += frame->length;

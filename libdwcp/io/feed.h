@@ -16,6 +16,11 @@
  * in round, and whoever reads the page reads it after its hand-over, so the
  * later number never describes less than the dirty log promised.
  *
+ * Lost connections: a chunk stays in the ring until it was acknowledged.  What a
+ * lost stream had and was not acknowledged is encoded again under the same
+ * number, from guest RAM as it is then, before anything new: frames need not be
+ * kept, and what waits to be sent again costs a bit.
+ *
  * Locks: `lock`, a leaf; nothing else is taken under it.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -48,7 +53,11 @@ typedef struct DwcpFeed {
     pthread_cond_t drain; /* waiters: something was taken or acknowledged */
     /* guarded by lock */
     DwcpChunk *ring; /* a power of two of entries */
-    uint64_t ring_size, ring_in, ring_out; /* counts; ring_out <= ring_in */
+    uint64_t ring_size, ring_in, ring_out; /* counts; acked.below <= ring_out
+                                            * <= ring_in */
+    uint64_t again[DWCP_NUMBERS_AHEAD_MAX / 64]; /* ring of bits by number: to
+                                                  * be encoded again */
+    uint64_t again_count;
     DwcpFrame *ready, **ready_end;
     uint64_t ready_bytes;
     DwcpFrame *spare; /* the pool */
@@ -62,7 +71,7 @@ typedef struct DwcpFeed {
     unsigned level_now;
     bool begun; /* BEGIN has come: stream 0 may carry pages */
     uint64_t pulled; /* chunks that streams have taken to send */
-    uint64_t zero_pages, zstd_pages, raw_pages;
+    uint64_t zero_pages, zstd_pages, raw_pages, again_pages;
 
     /* written by the migration thread / under lock; read anywhere */
     atomic_ullong put_pages, acked_pages;
@@ -121,14 +130,19 @@ void dwcp_feed_sent(DwcpStream *stream, DwcpFrame *frame);
 int dwcp_feed_ack(DwcpStream *stream, uint64_t count,
                   DwcpError *err) DWCP_CHECKED;
 
-/* dwcp_feed_begin: BEGIN has come; Returns: 0; -EPROTO for the second time */
-int dwcp_feed_begin(DwcpFeed *feed, DwcpError *err) DWCP_CHECKED;
+/* dwcp_feed_lost: the stream's connection has ended; what it had and was not
+ * acknowledged goes out on others.  Threads: the stream's own. */
+void dwcp_feed_lost(DwcpStream *stream);
+
+/* dwcp_feed_begin: BEGIN has come; Returns: 0; -EPROTO for the second time,
+ * unless it comes @again on a new connection */
+int dwcp_feed_begin(DwcpFeed *feed, bool again, DwcpError *err) DWCP_CHECKED;
 
 /*
  * dwcp_feed_ready_check: may READY come now?
  *
- * Only after BEGIN, and when streams have taken every frame.  Nothing more can
- * be asked: a peer may have a frame, and say READY, before the thread that sent
+ * Only after BEGIN, and when streams have taken every frame; not even that if
+ * one was lost.  Nothing more can be asked: a peer may have a frame, and say READY, before the thread that sent
  * it has looked at its clock.
  *
  * Returns: 0; -EPROTO.

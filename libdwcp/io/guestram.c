@@ -106,7 +106,7 @@ static const uint8_t *apply_plain(DwcpGuestRam *ram, const DwcpChunk *chunk,
     for (left = chunk->present & ~chunk->zero; left; left &= left - 1) {
         page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
                (unsigned)__builtin_ctzll(left);
-        if (block->applied[page] < number) {
+        if (block->applied[page] <= number) {
             block->applied[page] = number;
             memcpy(block->host + page * size, plain, size);
         }
@@ -126,7 +126,7 @@ static void apply_zeros(DwcpGuestRam *ram, const DwcpChunk *chunk,
     for (left = chunk->zero; left; left &= left - 1) {
         page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
                (unsigned)__builtin_ctzll(left);
-        if (block->applied[page] < number) {
+        if (block->applied[page] <= number) {
             block->applied[page] = number;
             if (!dwcp_page_is_zero(block->host + page * size, size)) {
                 memset(block->host + page * size, 0, size);

@@ -1,8 +1,12 @@
 /*
  * The target's guest RAM: the newest description of each page wins
  *
- * Per page the number of the last hand-over that described it; what comes late
- * is dropped page by page.  A hashed set of locks keeps two descriptions of
+ * Per page the number of the last hand-over that described it; what is older
+ * is dropped page by page.  What comes again under the same number, because a
+ * connection was lost, is written again: it was read later or earlier, but after
+ * the hand-over, and what was written since is to come under a higher number.
+ * So it does not matter either that a lost connection may leave half a page.
+ * A hashed set of locks keeps two descriptions of
  * one chunk apart.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -51,7 +55,7 @@ int dwcp_guestram_check(const DwcpGuestRam *ram, const DwcpPages *pages,
                         DwcpError *err) DWCP_CHECKED;
 
 /*
- * dwcp_guestram_apply: write what is newer than what stands there
+ * dwcp_guestram_apply: write what is not older than what stands there
  *
  * @pages: checked
  * @plain: the pages that are not zero, one after the other

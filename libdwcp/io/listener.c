@@ -35,13 +35,13 @@ static void serve(DwcpTarget *target, DwcpStream *stream)
     DwcpSession *session = &target->session;
     DwcpError err;
 
-    if (stream->index == 0) {
-        atomic_store(&session->heard_ns, dwcp_now_ns());
+    atomic_store(&session->heard_ns, dwcp_now_ns());
+    if (stream->index == 0 && !stream->again) {
         if (dwcp_session_move(session, DWCP_PHASE_UP, "CONFIRM", &err) == 0) {
             dwcp_session_tell_connected(session);
         }
     }
-    dwcp_stream_loop(stream);
+    (void)dwcp_stream_loop(stream);
 }
 
 static void *stream_run(void *opaque)
@@ -131,17 +131,21 @@ static void *listener_run(void *opaque)
         { .events = POLLIN },
         { .fd = target->listen_wake_fd, .events = POLLIN },
     };
-    uint64_t count;
+    uint64_t count, timeout_ns;
     bool full;
 
     while (!atomic_load(&session->closing)) {
         pthread_mutex_lock(&session->lock);
+        /* After GO a source may come to ask for what it has not heard. */
         full = target->handshakes >= DWCP_HANDSHAKES_MAX ||
-               session->phase == DWCP_PHASE_SEALED ||
+               (session->phase == DWCP_PHASE_SEALED &&
+                !atomic_load(&session->resume)) ||
                session->phase == DWCP_PHASE_FAILED;
         pthread_mutex_unlock(&session->lock);
         fds[0].fd = full ? -1 : target->listen_fd;
-        (void)poll(fds, 2, -1);
+        timeout_ns = dwcp_session_tick_ns(session);
+        (void)poll(fds, 2, (int)(timeout_ns / 1000000u) + 1);
+        dwcp_target_watch(target);
         if (fds[1].revents) {
             (void)!read(target->listen_wake_fd, &count, sizeof(count));
         }

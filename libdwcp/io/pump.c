@@ -11,21 +11,21 @@
 #include "core/bytes.h"
 #include "core/channel.h"
 #include "core/fail.h"
-#include "core/wipe.h"
 
 struct DwcpPump {
-    DwcpStream *stream;
+    DwcpSession *session;
+    DwcpStream *stream; /* stream 0 of now */
     int fd;
     DwcpChannel channel;
     bool user_reads; /* false once writing to the user has failed */
-    uint8_t buffer[DWCP_CHANNEL_DATA_MAX];
+    bool rests;      /* until the peer's RESUME */
+    bool queued_eof; /* on this connection */
 };
 
-DwcpPump *dwcp_pump_new(DwcpStream *stream)
+DwcpPump *dwcp_pump_new(DwcpSession *session)
 {
-    DwcpSession *session = stream->session;
     DwcpPump *pump = calloc(1, sizeof(*pump));
-    int pair[2], old;
+    int pair[2];
 
     if (!pump || dwcp_channel_init(&pump->channel) < 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
@@ -35,17 +35,41 @@ DwcpPump *dwcp_pump_new(DwcpStream *stream)
         free(pump);
         return NULL;
     }
-    pump->stream = stream;
+    pump->session = session;
     pump->fd = pair[0];
     pump->user_reads = true;
     pthread_mutex_lock(&session->lock);
-    old = session->channel_fd;
     session->channel_fd = pair[1];
     pthread_mutex_unlock(&session->lock);
-    if (old >= 0) {
-        close(old); /* of a stream 0 that came to nothing */
-    }
     return pump;
+}
+
+size_t dwcp_pump_bytes(void)
+{
+    return sizeof(DwcpPump) + 2 * DWCP_CHANNEL_WINDOW;
+}
+
+void dwcp_pump_attach(DwcpPump *pump, DwcpStream *stream, DwcpResume *resume)
+{
+    pump->stream = stream;
+    pump->queued_eof = false;
+    pump->rests = resume;
+    if (resume) {
+        *resume = (DwcpResume){ 0, pump->channel.received,
+                                pump->channel.consumed };
+        pump->channel.reported = pump->channel.consumed;
+    }
+}
+
+int dwcp_pump_resume(DwcpPump *pump, const DwcpResume *resume, DwcpError *err)
+{
+    int rc = dwcp_channel_resume(&pump->channel, resume->received,
+                                 resume->consumed, err);
+
+    if (rc == 0) {
+        pump->rests = false;
+    }
+    return rc;
 }
 
 void dwcp_pump_free(DwcpPump *pump)
@@ -53,7 +77,7 @@ void dwcp_pump_free(DwcpPump *pump)
     if (pump) {
         dwcp_pump_close(pump);
         dwcp_channel_clear(&pump->channel);
-        dwcp_wipe_free(pump, sizeof(*pump));
+        free(pump);
     }
 }
 
@@ -67,8 +91,17 @@ void dwcp_pump_close(DwcpPump *pump)
 
 static bool may_read(DwcpPump *pump)
 {
-    return !pump->channel.sent_eof && dwcp_channel_room(&pump->channel) &&
-           !dwcp_stream_queue_busy(pump->stream);
+    return !pump->channel.sent_eof && dwcp_channel_room(&pump->channel);
+}
+
+/* Is something kept that the connection could be given? */
+static bool may_queue(DwcpPump *pump)
+{
+    const uint8_t *data;
+
+    return !pump->rests && !dwcp_stream_queue_busy(pump->stream) &&
+           (dwcp_channel_next(&pump->channel, &data) ||
+            (pump->channel.sent_eof && !pump->queued_eof));
 }
 
 static bool may_write(DwcpPump *pump)
@@ -95,11 +128,10 @@ void dwcp_pump_poll(DwcpPump *pump, struct pollfd *fd)
  * The user closed its end.  Before the switchover is decided that is how a
  * hypervisor cancels (source) or gives up (target); afterwards it is done.
  */
-static int user_closed(DwcpPump *pump, DwcpError *err)
+static int user_closed(DwcpPump *pump)
 {
-    DwcpSession *session = pump->stream->session;
+    DwcpSession *session = pump->session;
     DwcpPhase phase = dwcp_session_phase(session);
-    uint8_t channel[2];
 
     if (phase != DWCP_PHASE_GONE && phase != DWCP_PHASE_SEALED) {
         if (session->role == DWCP_ROLE_SOURCE) {
@@ -116,47 +148,59 @@ static int user_closed(DwcpPump *pump, DwcpError *err)
         }
     }
     pump->channel.sent_eof = true;
-    dwcp_put_le16(channel, 0);
-    if (dwcp_stream_queue(pump->stream, DWCP_RECORD_CHANNEL_EOF, channel,
-                          sizeof(channel), NULL, 0) < 0) {
-        return dwcp_fail(err, -ENOBUFS, "channel 0: the peer does not read");
-    }
     return 0;
 }
 
-/* user -> records */
-static int read_user(DwcpPump *pump, DwcpError *err)
+/* user -> kept */
+static int read_user(DwcpPump *pump)
 {
-    uint32_t room;
-    uint8_t channel[2];
+    uint32_t space;
+    uint8_t *at;
     ssize_t n;
 
-    dwcp_put_le16(channel, 0);
     while (may_read(pump)) {
-        room = dwcp_channel_room(&pump->channel);
-        room = room < DWCP_CHANNEL_DATA_MAX ? room : DWCP_CHANNEL_DATA_MAX;
-        n = recv(pump->fd, pump->buffer, room, MSG_DONTWAIT);
+        space = dwcp_channel_space(&pump->channel, &at);
+        n = recv(pump->fd, at, space, MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             return 0;
         }
         if (n <= 0) {
-            return user_closed(pump, err);
+            return user_closed(pump);
         }
-        pump->channel.sent += (uint64_t)n;
-        if (dwcp_stream_queue(pump->stream, DWCP_RECORD_CHANNEL, channel,
-                              sizeof(channel), pump->buffer,
-                              (uint32_t)n) < 0) {
-            return dwcp_fail(err, -ENOBUFS, "channel 0: queue is full");
-        }
+        dwcp_channel_took(&pump->channel, (uint32_t)n);
     }
     return 0;
+}
+
+/* kept -> records */
+static int queue_kept(DwcpPump *pump, DwcpError *err)
+{
+    const uint8_t *data;
+    uint8_t channel[2];
+    uint32_t length;
+    int rc = 0;
+
+    dwcp_put_le16(channel, 0);
+    while (rc == 0 && may_queue(pump)) {
+        length = dwcp_channel_next(&pump->channel, &data);
+        if (length) {
+            rc = dwcp_stream_queue(pump->stream, DWCP_RECORD_CHANNEL, channel,
+                                   sizeof(channel), data, length);
+            dwcp_channel_gave(&pump->channel, length);
+        } else {
+            rc = dwcp_stream_queue(pump->stream, DWCP_RECORD_CHANNEL_EOF,
+                                   channel, sizeof(channel), NULL, 0);
+            pump->queued_eof = true;
+        }
+    }
+    return rc < 0 ? dwcp_fail(err, rc, "channel 0: the peer does not read") : 0;
 }
 
 static int report_consumed(DwcpPump *pump, uint32_t bytes, DwcpError *err)
 {
     uint8_t body[10];
 
-    if (!dwcp_channel_report(&pump->channel, bytes)) {
+    if (pump->rests || !dwcp_channel_report(&pump->channel, bytes)) {
         return 0;
     }
     dwcp_put_le16(body, 0);
@@ -201,7 +245,10 @@ int dwcp_pump_turn(DwcpPump *pump, DwcpError *err)
 {
     int rc = write_user(pump, err);
 
-    return rc ? rc : read_user(pump, err);
+    if (rc == 0) {
+        rc = read_user(pump);
+    }
+    return rc ? rc : queue_kept(pump, err);
 }
 
 static int record_window(DwcpPump *pump, uint64_t consumed, DwcpError *err)
@@ -210,7 +257,7 @@ static int record_window(DwcpPump *pump, uint64_t consumed, DwcpError *err)
     int rc = dwcp_channel_credit(&pump->channel, consumed, err);
 
     if (rc == 0 && consumed != before) {
-        atomic_store(&pump->stream->session->consumed_ns, dwcp_now_ns());
+        atomic_store(&pump->session->consumed_ns, dwcp_now_ns());
     }
     return rc;
 }
@@ -254,5 +301,6 @@ void dwcp_pump_flush(DwcpPump *pump)
 
     /* Best effort by contract: a full queue or socket means a dead peer. */
     (void)!write_user(pump, &err);
-    (void)!read_user(pump, &err);
+    (void)!read_user(pump);
+    (void)!queue_kept(pump, &err);
 }

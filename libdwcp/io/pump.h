@@ -2,9 +2,10 @@
  * Channel 0 between its local socket and stream 0's records
  *
  * The local end is one of a socketpair whose other end the hypervisor uses as
- * an ordinary connected socket.
+ * an ordinary connected socket.  The pump outlives the connections that serve as
+ * stream 0, one after the other; between two of them it rests.
  *
- * Threads: stream 0's, but for dwcp_pump_new.
+ * Threads: stream 0's; dwcp_pump_attach hands it from one to the next.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -21,8 +22,23 @@
  *
  * Returns: NULL out of memory or descriptors.
  */
-DwcpPump *dwcp_pump_new(DwcpStream *stream);
+DwcpPump *dwcp_pump_new(DwcpSession *session);
 void dwcp_pump_free(DwcpPump *pump);
+
+/* dwcp_pump_bytes: memory that it holds */
+size_t dwcp_pump_bytes(void);
+
+/*
+ * dwcp_pump_attach: @stream is stream 0 from here on
+ *
+ * @resume: it is not the first: nothing is sent until the peer's RESUME; filled
+ *          with ours; else NULL
+ */
+void dwcp_pump_attach(DwcpPump *pump, DwcpStream *stream, DwcpResume *resume);
+
+/* dwcp_pump_resume: the peer's RESUME has come; Returns: 0 or -EPROTO */
+int dwcp_pump_resume(DwcpPump *pump, const DwcpResume *resume,
+                     DwcpError *err) DWCP_CHECKED;
 
 /* dwcp_pump_poll: what should end the next poll() */
 void dwcp_pump_poll(DwcpPump *pump, struct pollfd *fd);

@@ -11,6 +11,7 @@
 
 #include "core/fail.h"
 #include "core/keys.h"
+#include "io/pump.h"
 #include "io/stream.h"
 
 /* How long a stream that ends waits for stream 0 to tell why. */
@@ -90,7 +91,8 @@ static int options_check(DwcpSecurity security, uint32_t page_size,
 int dwcp_session_init(DwcpSession *session, DwcpRole role,
                       DwcpSecurity security, const DwcpKeys *keys,
                       uint32_t page_size, uint32_t silence_ms_max,
-                      const DwcpEvents *events, DwcpError *err)
+                      uint32_t resume_ms_max, const DwcpEvents *events,
+                      DwcpError *err)
 {
     uint8_t base[DWCP_KEY_BYTES];
     int rc = options_check(security, page_size, err);
@@ -109,6 +111,8 @@ int dwcp_session_init(DwcpSession *session, DwcpRole role,
         .silence_ms_max =
             silence_ms_max ? silence_ms_max : DWCP_SILENCE_MS_DEFAULT,
         .switchover_ms_max = DWCP_SWITCHOVER_MS_DEFAULT,
+        .resume_ms_max =
+            resume_ms_max ? resume_ms_max : DWCP_RESUME_MS_DEFAULT,
         .phase = DWCP_PHASE_CONNECTING,
         .channel_fd = -1,
     };
@@ -123,6 +127,7 @@ int dwcp_session_init(DwcpSession *session, DwcpRole role,
 
 void dwcp_session_clear(DwcpSession *session)
 {
+    dwcp_pump_free(session->pump);
     if (session->channel_fd >= 0) {
         close(session->channel_fd);
     }
@@ -329,9 +334,22 @@ int dwcp_session_adopt(DwcpSession *session, DwcpStream *stream)
         rc = -EEXIST;
     } else {
         session->streams[index] = stream;
+        session->resumes += session->down_ns != 0;
+        session->down_ns = 0;
+        pthread_cond_broadcast(&session->changed);
     }
     pthread_mutex_unlock(&session->lock);
     return rc;
+}
+
+static unsigned count_streams_locked(const DwcpSession *session)
+{
+    unsigned i, n = 0;
+
+    for (i = 0; i < DWCP_STREAMS_MAX; i++) {
+        n += session->streams[i] != NULL;
+    }
+    return n;
 }
 
 void dwcp_session_drop(DwcpSession *session, DwcpStream *stream)
@@ -339,20 +357,86 @@ void dwcp_session_drop(DwcpSession *session, DwcpStream *stream)
     pthread_mutex_lock(&session->lock);
     if (session->streams[stream->index] == stream) {
         session->streams[stream->index] = NULL;
+        if (!count_streams_locked(session)) {
+            session->down_ns = dwcp_now_ns();
+        }
+        pthread_cond_broadcast(&session->changed);
     }
     pthread_mutex_unlock(&session->lock);
 }
 
-unsigned dwcp_session_streams(DwcpSession *session)
+int dwcp_session_vacate(DwcpSession *session, unsigned index,
+                        uint64_t deadline_ns)
 {
-    unsigned i, n = 0;
+    struct timespec until = dwcp_timespec(deadline_ns);
+    const uint64_t bit = 1ull << index;
+    DwcpStream *stream;
+    int rc = 0;
 
     pthread_mutex_lock(&session->lock);
-    for (i = 0; i < DWCP_STREAMS_MAX; i++) {
-        n += session->streams[i] != NULL;
+    while (rc == 0 &&
+           ((session->vacated & bit) || session->streams[index])) {
+        stream = session->streams[index];
+        if (stream) {
+            atomic_store(&stream->cut, true);
+            dwcp_stream_wake(stream);
+        }
+        rc = pthread_cond_timedwait(&session->changed, &session->lock, &until);
+    }
+    if (rc == 0) {
+        session->vacated |= bit;
     }
     pthread_mutex_unlock(&session->lock);
-    return n;
+    return rc ? -ETIMEDOUT : 0;
+}
+
+void dwcp_session_occupied(DwcpSession *session, unsigned index)
+{
+    pthread_mutex_lock(&session->lock);
+    session->vacated &= ~(1ull << index);
+    pthread_cond_broadcast(&session->changed);
+    pthread_mutex_unlock(&session->lock);
+}
+
+void dwcp_session_set_lost(DwcpSession *session)
+{
+    pthread_mutex_lock(&session->lock);
+    session->lost = true;
+    pthread_cond_broadcast(&session->changed);
+    pthread_mutex_unlock(&session->lock);
+}
+
+uint64_t dwcp_session_tick_ns(const DwcpSession *session)
+{
+    uint32_t ms = session->silence_ms_max;
+
+    ms = session->switchover_ms_max < ms ? session->switchover_ms_max : ms;
+    ms = session->resume_ms_max < ms ? session->resume_ms_max : ms;
+    ms = ms / 4 + 1;
+    return (ms < DWCP_PING_MS ? ms : DWCP_PING_MS) * 1000000ull;
+}
+
+void dwcp_session_stats(DwcpSession *session, DwcpStats *stats)
+{
+    uint64_t now_ns = dwcp_now_ns();
+
+    stats->wire_bytes = atomic_load(&session->wire_bytes);
+    stats->memory_bytes = atomic_load(&session->memory_bytes);
+    stats->cipher = atomic_load(&session->cipher);
+    stats->streams_lost = atomic_load(&session->streams_lost);
+    pthread_mutex_lock(&session->lock);
+    stats->streams = count_streams_locked(session);
+    stats->rtt_us = session->rtt_us;
+    stats->resumes = session->resumes;
+    if (session->down_ns && session->phase != DWCP_PHASE_SEALED &&
+        session->phase != DWCP_PHASE_FAILED) {
+        /* at least 1: it is down */
+        stats->reconnecting_ms =
+            now_ns > session->down_ns + 1000000u
+                ? (now_ns - session->down_ns) / 1000000u
+                : 1;
+    }
+    pthread_mutex_unlock(&session->lock);
 }
 
 void dwcp_session_tell_connected(DwcpSession *session)

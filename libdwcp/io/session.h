@@ -22,6 +22,7 @@
 #include "core/hello.h"
 #include "core/phase.h"
 
+typedef struct DwcpPump DwcpPump;
 typedef struct DwcpStream DwcpStream;
 
 typedef struct DwcpSession {
@@ -32,6 +33,7 @@ typedef struct DwcpSession {
     uint32_t page_size;
     uint32_t silence_ms_max;
     uint32_t switchover_ms_max;
+    uint32_t resume_ms_max; /* DWCP_RESUME_NEVER */
     void *role_data; /* the DwcpSource or DwcpTarget */
     uint8_t base_key[DWCP_KEY_BYTES]; /* of the first connection, if keyed */
     void (*on_end)(struct DwcpSession *session); /* role's own waiters; may be
@@ -44,19 +46,25 @@ typedef struct DwcpSession {
     DwcpError error; /* code 0 = none */
     bool tell_peer;  /* the error is ours to tell */
     bool cancelled;  /* by the user: `failed` is not begun any more */
-    bool lost;       /* stream 0 has ended */
+    bool lost;       /* stream 0 has ended for good */
     unsigned callbacks; /* running now; _free waits for none */
     DwcpStream *all; /* every stream object, linked by next */
     DwcpStream *streams[DWCP_STREAMS_MAX]; /* those past the handshake */
+    uint64_t vacated; /* bit per index that dwcp_session_vacate gave away */
     uint8_t id[DWCP_SESSION_BYTES];
     uint8_t session_key[DWCP_KEY_BYTES]; /* base key of those that join */
+    DwcpPump *pump;  /* channel 0; stream 0's thread uses it */
     int channel_fd;  /* the user's end of channel 0; -1 = taken */
+    uint64_t down_ns; /* since when no connection stands; 0 = one does, or none
+                       * has yet */
+    unsigned resumes; /* times that one stood again */
     uint64_t rtt_us;
     uint64_t ready_ns; /* when READY came (source) or was said (target) */
 
     /* written under lock, read anywhere */
     atomic_bool dead;    /* FAILED */
     atomic_bool closing; /* _free was called: no callback starts any more */
+    atomic_bool resume;  /* lost connections are replaced: both sides can */
     /* written by stream threads, read by stream 0's */
     atomic_ullong heard_ns;    /* last sign of life of the peer */
     atomic_ullong progress_ns; /* last byte of a frame sent, frame acknowledged,
@@ -66,6 +74,7 @@ typedef struct DwcpSession {
     /* counters; written by stream threads */
     atomic_ullong wire_bytes;
     atomic_ullong memory_bytes;
+    atomic_uint streams_lost;
 } DwcpSession;
 
 /* dwcp_session_init: Returns: 0; -EINVAL (keys, page size), -ENOTSUP (security,
@@ -73,7 +82,8 @@ typedef struct DwcpSession {
 int dwcp_session_init(DwcpSession *session, DwcpRole role,
                       DwcpSecurity security, const DwcpKeys *keys,
                       uint32_t page_size, uint32_t silence_ms_max,
-                      const DwcpEvents *events, DwcpError *err) DWCP_CHECKED;
+                      uint32_t resume_ms_max, const DwcpEvents *events,
+                      DwcpError *err) DWCP_CHECKED;
 /* dwcp_session_clear: wipes the keys as well */
 void dwcp_session_clear(DwcpSession *session);
 
@@ -127,7 +137,28 @@ void dwcp_session_unlink(DwcpSession *session, DwcpStream *stream);
  * taken; -ECANCELED dead */
 int dwcp_session_adopt(DwcpSession *session, DwcpStream *stream) DWCP_CHECKED;
 void dwcp_session_drop(DwcpSession *session, DwcpStream *stream);
-unsigned dwcp_session_streams(DwcpSession *session);
+
+/*
+ * dwcp_session_vacate: end the stream that stands at @index, if one does, and
+ * wait until it was dropped: another is to take its place
+ *
+ * On success nobody else takes it until dwcp_session_occupied, which is to
+ * follow dwcp_session_adopt or what went wrong before.
+ *
+ * Returns: 0 or -ETIMEDOUT.
+ */
+int dwcp_session_vacate(DwcpSession *session, unsigned index,
+                        uint64_t deadline_ns) DWCP_CHECKED;
+void dwcp_session_occupied(DwcpSession *session, unsigned index);
+
+/* dwcp_session_set_lost: no stream 0 stands, and none will again */
+void dwcp_session_set_lost(DwcpSession *session);
+
+/* dwcp_session_tick_ns: several looks must fit into the shortest limit */
+uint64_t dwcp_session_tick_ns(const DwcpSession *session);
+
+/* dwcp_session_stats: what both roles count alike */
+void dwcp_session_stats(DwcpSession *session, DwcpStats *stats);
 
 /* dwcp_session_tell_*: run a callback unless closing */
 void dwcp_session_tell_connected(DwcpSession *session);

@@ -333,14 +333,17 @@ int dwcp_write_exact(DwcpStream *stream, const void *data, size_t length,
     return 0;
 }
 
-void dwcp_socket_measure(int fd, uint64_t *rtt_us, uint64_t *acked_bytes)
+void dwcp_socket_measure(int fd, DwcpSocketState *state)
 {
     struct tcp_info info = { 0 };
     socklen_t length = sizeof(info);
 
-    *rtt_us = *acked_bytes = 0;
+    *state = (DwcpSocketState){ 0 };
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0) {
-        *rtt_us = info.tcpi_rtt;
-        *acked_bytes = info.tcpi_bytes_acked;
+        state->rtt_us = info.tcpi_rtt;
+        state->acked_bytes = info.tcpi_bytes_acked;
+        /* Probes of a window that is closed do not count as such. */
+        state->in_flight = info.tcpi_unacked > 0;
+        state->silent_ms = info.tcpi_last_ack_recv;
     }
 }

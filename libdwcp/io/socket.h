@@ -60,8 +60,20 @@ int dwcp_read_exact(DwcpStream *stream, void *data, size_t length,
 int dwcp_write_exact(DwcpStream *stream, const void *data, size_t length,
                      uint64_t deadline_ns, DwcpError *err) DWCP_CHECKED;
 
-/* dwcp_socket_measure: smoothed round-trip time, and bytes that the peer's
- * kernel has acknowledged since the start; 0 = not known */
-void dwcp_socket_measure(int fd, uint64_t *rtt_us, uint64_t *acked_bytes);
+/*
+ * DwcpSocketState: what the kernel knows of a connection; zeros = not known
+ *
+ * @rtt_us: smoothed round-trip time
+ * @acked_bytes: that the peer's kernel has acknowledged since the start
+ * @in_flight: packets are on their way
+ * @silent_ms: since the last acknowledgement came
+ */
+typedef struct DwcpSocketState {
+    uint64_t rtt_us, acked_bytes;
+    bool in_flight;
+    uint32_t silent_ms;
+} DwcpSocketState;
+
+void dwcp_socket_measure(int fd, DwcpSocketState *state);
 
 #endif

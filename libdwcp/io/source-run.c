@@ -1,9 +1,5 @@
 /*
- * The source's threads: connecting, encoding, what its streams do with records
- *
- * Stream 0's thread resolves, connects, shakes hands, then starts those of the
- * other streams and the encoder workers; from then on all are equal.  _free
- * joins stream 0's thread first, so nothing starts behind its back.
+ * What the source's streams do with records and time, and its workers
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -17,8 +13,9 @@
 #include "core/bytes.h"
 #include "core/fail.h"
 #include "io/pump.h"
+#include "io/stream-turn.h"
 
-static DwcpSource *source_of(DwcpStream *stream)
+DwcpSource *dwcp_source_of(DwcpStream *stream)
 {
     DwcpFeed *feed = stream->role;
 
@@ -29,11 +26,18 @@ static DwcpSource *source_of(DwcpStream *stream)
 
 static int record_ready(DwcpStream *stream, DwcpError *err)
 {
-    DwcpSource *source = source_of(stream);
+    DwcpSource *source = dwcp_source_of(stream);
     DwcpSession *session = &source->session;
+    DwcpPhase phase;
     int rc;
 
-    if (dwcp_session_phase(session) == DWCP_PHASE_ENDED) {
+    phase = dwcp_session_phase(session);
+    if (stream->again &&
+        (phase == DWCP_PHASE_READY || phase == DWCP_PHASE_GONE ||
+         phase == DWCP_PHASE_SEALED)) {
+        return 0; /* said again */
+    }
+    if (phase == DWCP_PHASE_ENDED) {
         rc = dwcp_feed_ready_check(&source->feed, err);
         if (rc < 0) {
             return rc;
@@ -51,7 +55,7 @@ static int record_ready(DwcpStream *stream, DwcpError *err)
 static int source_record(DwcpStream *stream, const DwcpRecord *record,
                          const uint8_t *body, DwcpError *err)
 {
-    DwcpSource *source = source_of(stream);
+    DwcpSource *source = dwcp_source_of(stream);
     int rc;
 
     switch (record->type) {
@@ -63,10 +67,14 @@ static int source_record(DwcpStream *stream, const DwcpRecord *record,
                              "the target has %u RAM blocks, the source %u",
                              dwcp_get_le32(body), source->blocks_count);
         }
-        return dwcp_feed_begin(&source->feed, err);
+        return dwcp_feed_begin(&source->feed, stream->again, err);
     case DWCP_RECORD_READY:
         return record_ready(stream, err);
     case DWCP_RECORD_SEALED:
+        if (stream->again &&
+            dwcp_session_phase(&source->session) == DWCP_PHASE_SEALED) {
+            return 0; /* said again */
+        }
         rc = dwcp_session_move(&source->session, DWCP_PHASE_SEALED, "SEALED",
                                err);
         if (rc == 0) {
@@ -136,7 +144,7 @@ static uint64_t later(uint64_t a, uint64_t b)
 static int switchover_check(DwcpStream *stream, uint64_t now_ns,
                             DwcpError *err)
 {
-    DwcpSource *source = source_of(stream);
+    DwcpSource *source = dwcp_source_of(stream);
     DwcpSession *session = &source->session;
     uint64_t finish_ns = atomic_load(&source->finish_ns), since_ns;
     bool late, ended;
@@ -164,13 +172,37 @@ static int switchover_check(DwcpStream *stream, uint64_t now_ns,
     return 0;
 }
 
+/* A connection whose packets nobody answers is as good as lost. */
+static int stall_check(DwcpStream *stream, const DwcpSocketState *state,
+                       DwcpError *err)
+{
+    const DwcpSession *session = stream->session;
+    uint32_t limit_ms = DWCP_STALL_MS;
+
+    if (atomic_load(&dwcp_source_of(stream)->ended_ns) &&
+        session->switchover_ms_max / 2 < limit_ms) {
+        limit_ms = session->switchover_ms_max / 2;
+    }
+    if (!atomic_load(&session->resume) || !state->in_flight ||
+        state->silent_ms <= limit_ms) {
+        return 0;
+    }
+    return dwcp_stream_error(stream, "no answer for long", ETIMEDOUT, err);
+}
+
 static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
 {
-    DwcpSource *source = source_of(stream);
-    uint64_t rtt_us, acked_bytes, ended_ns;
+    DwcpSource *source = dwcp_source_of(stream);
+    uint64_t acked_bytes, ended_ns;
+    DwcpSocketState state;
     int rc;
 
-    dwcp_socket_measure(stream->fd, &rtt_us, &acked_bytes);
+    dwcp_socket_measure(stream->fd, &state);
+    rc = stall_check(stream, &state, err);
+    if (rc < 0 || stream->index != 0) {
+        return rc;
+    }
+    acked_bytes = state.acked_bytes;
     /*
      * A PING waits behind a frame, which can take long on a slow link.  That
      * the frame's bytes arrive is a sign of life then: a peer that is frozen
@@ -185,7 +217,7 @@ static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
     }
     stream->tcp_acked_bytes = acked_bytes;
     pthread_mutex_lock(&source->session.lock);
-    source->session.rtt_us = rtt_us;
+    source->session.rtt_us = state.rtt_us;
     pthread_mutex_unlock(&source->session.lock);
     /* A queue that is full is no reason to fail: silence_check judges. */
     (void)!dwcp_stream_queue_u64(stream, DWCP_RECORD_PING, now_ns);
@@ -193,10 +225,30 @@ static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
     return rc < 0 ? rc : switchover_check(stream, now_ns, err);
 }
 
+/* Stream 0 stands again: what may the target have missed? */
+static int source_resumed(DwcpStream *stream, DwcpError *err)
+{
+    DwcpSource *source = dwcp_source_of(stream);
+    DwcpPhase phase = dwcp_session_phase(&source->session);
+    int rc = 0;
+
+    if (phase == DWCP_PHASE_ENDED || phase == DWCP_PHASE_READY ||
+        phase == DWCP_PHASE_GONE) {
+        rc = dwcp_stream_queue_u64(stream, DWCP_RECORD_END,
+                                   dwcp_feed_last_number(&source->feed));
+    }
+    if (rc == 0 && phase == DWCP_PHASE_GONE) {
+        rc = dwcp_stream_queue(stream, DWCP_RECORD_GO, NULL, 0, NULL, 0);
+    }
+    return rc < 0 ? dwcp_fail(err, rc, "the target does not read") : 0;
+}
+
 const DwcpStreamOps dwcp_source_ops = {
     .record = source_record,
     .pull = dwcp_feed_pull,
     .sent = dwcp_feed_sent,
+    .lost = dwcp_feed_lost,
+    .resumed = source_resumed,
     .tick = source_tick,
 };
 
@@ -227,7 +279,7 @@ static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
     }
 }
 
-static void *worker_run(void *opaque)
+void *dwcp_source_encode(void *opaque)
 {
     DwcpSource *source = opaque;
     DwcpEncoder *encoder = NULL;
@@ -255,126 +307,5 @@ static void *worker_run(void *opaque)
         dwcp_feed_ready(&source->feed, frame, &pages);
     }
     dwcp_encoder_free(encoder);
-    return NULL;
-}
-
-/* A stream's life after it was connected, whichever it is. */
-static void stream_serve(DwcpStream *stream)
-{
-    DwcpFeed *feed = stream->role;
-
-    dwcp_stream_loop(stream);
-    dwcp_frame_free(stream->frame);
-    stream->frame = NULL;
-    dwcp_feed_wake(feed);
-}
-
-static void *join_run(void *opaque)
-{
-    DwcpStream *stream = opaque;
-    DwcpSource *source = source_of(stream);
-    uint64_t deadline_ns = dwcp_now_ns() + DWCP_HANDSHAKE_MS * 1000000ull;
-    DwcpAddresses addresses = source->addresses;
-    DwcpError err, full;
-    int rc;
-
-    rc = dwcp_connect(stream, &addresses, deadline_ns, &err);
-    if (rc == 0) {
-        rc = dwcp_source_shake(source, stream, deadline_ns, &err);
-    }
-    if (rc == 0 && dwcp_session_adopt(&source->session, stream) == 0) {
-        stream_serve(stream);
-    } else if (rc < 0) {
-        (void)dwcp_fail(&full, rc, "stream %u: %.200s", stream->index,
-                        err.text);
-        dwcp_session_await_end(&source->session);
-        dwcp_session_fail(&source->session, &full, true);
-    }
-    dwcp_stream_close(stream);
-    return NULL;
-}
-
-/* Streams 1.. and the workers; called by stream 0's thread. */
-static int start_others(DwcpSource *source, DwcpError *err)
-{
-    DwcpStream *stream;
-    int rc;
-
-    while (source->workers_started < source->workers_wanted) {
-        rc = dwcp_thread_start(&source->workers[source->workers_started],
-                               "dwcp-encode", worker_run, source, err);
-        if (rc < 0) {
-            return rc;
-        }
-        source->workers_started++;
-    }
-    while (source->streams_started < source->streams_wanted) {
-        stream = dwcp_stream_new(&source->session, &dwcp_source_ops,
-                                 &source->feed);
-        if (!stream) {
-            return dwcp_fail(err, -ENOMEM, "no memory for stream %u",
-                             source->streams_started);
-        }
-        stream->index = source->streams_started;
-        source->streams[stream->index] = stream;
-        rc = dwcp_thread_start(&stream->thread, "dwcp-stream", join_run,
-                               stream, err);
-        if (rc < 0) {
-            dwcp_stream_free(stream);
-            source->streams[source->streams_started] = NULL;
-            return rc;
-        }
-        source->streams_started++;
-    }
-    return 0;
-}
-
-static int first_connect(DwcpSource *source, DwcpStream *stream,
-                         DwcpError *err)
-{
-    uint64_t deadline_ns = dwcp_now_ns() + DWCP_HANDSHAKE_MS * 1000000ull;
-    DwcpError why;
-    int rc;
-
-    rc = dwcp_resolve(stream, source->host, source->port, source->family,
-                      deadline_ns, &source->addresses, err);
-    if (rc == 0) {
-        rc = dwcp_connect(stream, &source->addresses, deadline_ns, err);
-    }
-    if (rc < 0) {
-        return rc;
-    }
-    rc = dwcp_source_shake(source, stream, deadline_ns, &why);
-    if (rc < 0) { /* connecting names the address itself */
-        return dwcp_fail(err, rc, "%.64s port %.16s: %.160s", source->host,
-                         source->port, why.text);
-    }
-    rc = dwcp_session_adopt(&source->session, stream);
-    if (rc < 0) {
-        return dwcp_fail(err, rc, "cancelled");
-    }
-    atomic_store(&source->session.heard_ns, dwcp_now_ns());
-    atomic_store(&source->session.progress_ns, dwcp_now_ns());
-    return dwcp_session_move(&source->session, DWCP_PHASE_UP, "WELCOME", err);
-}
-
-void *dwcp_source_run(void *opaque)
-{
-    DwcpStream *stream = opaque;
-    DwcpSource *source = source_of(stream);
-    DwcpError err;
-
-    if (first_connect(source, stream, &err) < 0) {
-        dwcp_session_fail(&source->session, &err, false);
-        dwcp_session_drop(&source->session, stream);
-        dwcp_stream_close(stream);
-        return NULL;
-    }
-    if (start_others(source, &err) < 0) {
-        dwcp_session_fail(&source->session, &err, true);
-    } else {
-        dwcp_session_tell_connected(&source->session);
-    }
-    stream_serve(stream);
     return NULL;
 }

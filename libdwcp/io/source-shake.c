@@ -10,10 +10,11 @@
 #include "io/shake.h"
 #include "io/source.h"
 
-static void hello_fill(const DwcpSource *source, const DwcpStream *stream,
+static void hello_fill(DwcpSource *source, const DwcpStream *stream,
                        DwcpHello *hello)
 {
-    const DwcpSession *session = &source->session;
+    DwcpSession *session = &source->session;
+    bool new = dwcp_session_phase(session) == DWCP_PHASE_CONNECTING;
 
     *hello = (DwcpHello){
         .version = DWCP_VERSION,
@@ -21,7 +22,7 @@ static void hello_fill(const DwcpSource *source, const DwcpStream *stream,
         .features = dwcp_shake_features(session),
         .required = DWCP_PROFILE_V1 & ~DWCP_FEATURE_ZSTD,
         .security = (uint8_t)session->security,
-        .kind = stream->index ? DWCP_HELLO_JOIN : DWCP_HELLO_NEW,
+        .kind = new ? DWCP_HELLO_NEW : DWCP_HELLO_JOIN,
         .stream = (uint16_t)stream->index,
         .streams = (uint16_t)source->streams_wanted,
         .page_size = session->page_size,
@@ -58,6 +59,8 @@ static void session_made(DwcpSource *source, const DwcpWelcome *welcome,
         dwcp_keys_derive(session->session_key, root, DWCP_KEY_SESSION);
     }
     pthread_mutex_unlock(&session->lock);
+    atomic_store(&session->resume, (welcome->features & DWCP_FEATURE_RESUME) !=
+                                       0);
     if (!(welcome->features & DWCP_FEATURE_ZSTD)) {
         source->feed.level = 0;
     }
@@ -106,6 +109,7 @@ int dwcp_source_shake(DwcpSource *source, DwcpStream *stream,
     int rc;
 
     hello_fill(source, stream, &hello);
+    stream->again = hello.kind == DWCP_HELLO_JOIN && stream->index == 0;
     dwcp_shake_init(&shake, stream, deadline_ns, hello.random);
     rc = run(source, &shake, &hello, err);
     dwcp_shake_clear(&shake);

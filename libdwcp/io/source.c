@@ -134,7 +134,7 @@ int dwcp_source_new(const DwcpSourceOptions *options, DwcpSource **out,
     rc = dwcp_session_init(&source->session, DWCP_ROLE_SOURCE,
                            options->security, &options->keys,
                            options->page_size, options->silence_ms_max,
-                           &options->events, err);
+                           options->resume_ms_max, &options->events, err);
     if (rc < 0) {
         free(source);
         return rc;
@@ -354,7 +354,10 @@ int dwcp_source_finish(DwcpSource *source, DwcpError *err)
 
     atomic_store(&source->finish_ns, dwcp_now_ns());
     pthread_mutex_lock(&session->lock);
-    while (session->phase == DWCP_PHASE_ENDED) {
+    /* GO is not said into the void: it waits for a lost stream 0. */
+    while (session->phase == DWCP_PHASE_ENDED ||
+           (session->phase == DWCP_PHASE_READY && !session->streams[0] &&
+            !session->lost)) {
         pthread_cond_wait(&session->changed, &session->lock);
     }
     if (session->phase == DWCP_PHASE_READY) {
@@ -404,25 +407,21 @@ void dwcp_source_stats(DwcpSource *source, DwcpStats *stats)
 {
     DwcpStats now = { .size = stats->size };
 
-    now.streams = dwcp_session_streams(&source->session);
+    dwcp_session_stats(&source->session, &now);
     now.workers = source->workers_wanted;
     now.rounds = atomic_load(&source->feed.rounds);
-    now.wire_bytes = atomic_load(&source->session.wire_bytes);
-    now.memory_bytes = atomic_load(&source->session.memory_bytes);
     now.acked_bytes = dwcp_source_acked_bytes(source);
-    now.cipher = atomic_load(&source->session.cipher);
     now.pending_bytes = dwcp_source_pending_bytes(source);
     pthread_mutex_lock(&source->feed.lock);
     now.level = source->feed.level_now;
     now.zero_pages = source->feed.zero_pages;
     now.zstd_pages = source->feed.zstd_pages;
     now.raw_pages = source->feed.raw_pages;
+    now.resent_bytes =
+        source->feed.again_pages * source->session.page_size;
     pthread_mutex_unlock(&source->feed.lock);
     now.page_bytes = (now.zero_pages + now.zstd_pages + now.raw_pages) *
                      source->session.page_size;
-    pthread_mutex_lock(&source->session.lock);
-    now.rtt_us = source->session.rtt_us;
-    pthread_mutex_unlock(&source->session.lock);
     memcpy(stats, &now,
            stats->size < sizeof(now) ? stats->size : sizeof(now));
 }

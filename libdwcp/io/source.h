@@ -61,6 +61,11 @@ bool dwcp_source_late_locked(const DwcpSession *session, uint64_t now_ns);
 /* dwcp_source_late: says so; Returns: -ETIMEDOUT */
 int dwcp_source_late(const DwcpSession *session, DwcpError *err);
 
+/* dwcp_source_encode: a worker's thread; @opaque is the source */
+void *dwcp_source_encode(void *opaque);
+
+DwcpSource *dwcp_source_of(DwcpStream *stream);
+
 extern const DwcpStreamOps dwcp_source_ops;
 
 #endif

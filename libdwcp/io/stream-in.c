@@ -42,6 +42,23 @@ static int record_abort(const uint8_t *body, uint32_t length, DwcpError *err)
     return dwcp_fail(err, -ECONNABORTED, "the peer gave up: %s", text);
 }
 
+static int record_resume(DwcpStream *stream, const uint8_t *body,
+                         DwcpError *err)
+{
+    DwcpResume resume;
+    int rc;
+
+    if (!stream->again || stream->resumed) {
+        return dwcp_fail(err, -EPROTO, "RESUME that nobody waits for");
+    }
+    stream->resumed = true;
+    rc = dwcp_resume_decode(body, &resume, err);
+    if (rc == 0) {
+        rc = dwcp_pump_resume(stream->pump, &resume, err);
+    }
+    return rc < 0 ? rc : stream->ops->resumed(stream, err);
+}
+
 static int record_dispatch(DwcpStream *stream, const DwcpRecord *record,
                            const uint8_t *body, DwcpError *err)
 {
@@ -49,10 +66,18 @@ static int record_dispatch(DwcpStream *stream, const DwcpRecord *record,
                                stream->session->role == DWCP_ROLE_TARGET,
                                stream->index, err);
 
+    if (rc == 0 && stream->again && !stream->resumed &&
+        record->type != DWCP_RECORD_RESUME &&
+        record->type != DWCP_RECORD_ABORT) {
+        rc = dwcp_fail(err, -EPROTO, "record type %u before RESUME",
+                       (unsigned)record->type);
+    }
     if (rc < 0) {
         return rc;
     }
     switch (record->type) {
+    case DWCP_RECORD_RESUME:
+        return record_resume(stream, body, err);
     case DWCP_RECORD_ABORT:
         return record_abort(body, record->length, err);
     case DWCP_RECORD_CHANNEL:
@@ -83,6 +108,7 @@ static int input_land(DwcpStream *stream, const DwcpRecord *record,
     int rc;
 
     if (!stream->ops->land || record->type != DWCP_RECORD_PAGES ||
+        (stream->again && !stream->resumed) ||
         !dwcp_pages_head_known(body, have, record->length)) {
         return 0;
     }

@@ -161,7 +161,8 @@ int dwcp_sealed_open(DwcpStream *stream, DwcpError *err)
         rc = dwcp_aead_open(stream->open, sealed->in + sealed->in_at, length,
                             stream->in + stream->in_end, &why);
     }
-    if (rc < 0) {
+    if (rc < 0) { /* whoever did that has broken this connection only */
+        stream->broken = true;
         return dwcp_fail(err, rc, "stream %u: %.200s", stream->index, why.text);
     }
     sealed->in_at += length;

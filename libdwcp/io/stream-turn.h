@@ -15,7 +15,8 @@
  * moved to the front of the buffer later. */
 #define DWCP_READ_AHEAD (64u << 10)
 
-/* dwcp_stream_error: "stream N: @what: strerror(@code)"; Returns: -@code */
+/* dwcp_stream_error: the connection is broken: "stream N: @what:
+ * strerror(@code)"; Returns: -@code */
 int dwcp_stream_error(DwcpStream *stream, const char *what, int code,
                       DwcpError *err);
 

@@ -52,13 +52,12 @@ DwcpStream *dwcp_stream_new(DwcpSession *session, const DwcpStreamOps *ops,
     return stream;
 }
 
-int dwcp_stream_open(DwcpStream *stream, DwcpError *err)
+static int buffers_new(DwcpStream *stream, DwcpError *err)
 {
     DwcpSession *session = stream->session;
     bool source = session->role == DWCP_ROLE_SOURCE;
     size_t unacked_bytes =
         source ? DWCP_STREAM_UNACKED_MAX * sizeof(*stream->unacked) : 0;
-    size_t sealed_bytes = 0;
 
     stream->in_size =
         DWCP_READ_AHEAD + (source ? DWCP_CONTROL_BODY_MAX + DWCP_RECORD_HEADER
@@ -68,24 +67,35 @@ int dwcp_stream_open(DwcpStream *stream, DwcpError *err)
     stream->out = malloc(DWCP_CONTROL_QUEUE_MAX);
     stream->unacked = source ? malloc(unacked_bytes) : NULL;
     stream->decoder = source ? NULL : dwcp_decoder_new(session->page_size);
-    stream->pump = stream->index ? NULL : dwcp_pump_new(stream);
-    if (stream->seal) {
-        stream->sealed = dwcp_sealed_new(source, &sealed_bytes);
-    }
     if (!stream->in || !stream->ctrl || !stream->out ||
-        (source ? !stream->unacked : !stream->decoder) ||
-        (!stream->index && !stream->pump) ||
-        (stream->seal && !stream->sealed)) {
-        return dwcp_fail(err, -ENOMEM, "no memory or descriptor for stream %u",
+        (source ? !stream->unacked : !stream->decoder)) {
+        return dwcp_fail(err, -ENOMEM, "no memory for stream %u",
                          stream->index);
     }
     stream->memory_bytes =
         stream->in_size + 2 * DWCP_CONTROL_QUEUE_MAX + unacked_bytes +
-        sealed_bytes +
-        (source ? 0 : dwcp_decoder_bytes(stream->decoder)) +
-        (stream->pump ? DWCP_CHANNEL_WINDOW + DWCP_CHANNEL_DATA_MAX : 0);
+        (source ? 0 : dwcp_decoder_bytes(stream->decoder));
     atomic_fetch_add(&session->memory_bytes, stream->memory_bytes);
     return 0;
+}
+
+int dwcp_stream_open(DwcpStream *stream, DwcpError *err)
+{
+    DwcpSession *session = stream->session;
+    size_t bytes = 0;
+    int rc = stream->in ? 0 : buffers_new(stream, err);
+
+    if (rc == 0 && stream->seal) {
+        stream->sealed =
+            dwcp_sealed_new(session->role == DWCP_ROLE_SOURCE, &bytes);
+        if (!stream->sealed) {
+            return dwcp_fail(err, -ENOMEM, "no memory for stream %u",
+                             stream->index);
+        }
+        stream->sealed_bytes = bytes;
+        atomic_fetch_add(&session->memory_bytes, bytes);
+    }
+    return rc;
 }
 
 void dwcp_stream_free(DwcpStream *stream)
@@ -97,12 +107,8 @@ void dwcp_stream_free(DwcpStream *stream)
     atomic_fetch_sub(&stream->session->memory_bytes, stream->memory_bytes);
     dwcp_stream_close(stream);
     close(stream->wake_fd);
-    dwcp_pump_free(stream->pump);
     dwcp_decoder_free(stream->decoder);
     dwcp_landing_free(stream->landing);
-    dwcp_sealed_free(stream->sealed);
-    dwcp_aead_free(stream->seal);
-    dwcp_aead_free(stream->open);
     free(stream->unacked);
     dwcp_wipe_free(stream->in, stream->in_used);
     /* Only stream 0's have seen device state. */
@@ -118,6 +124,27 @@ void dwcp_stream_close(DwcpStream *stream)
         close(stream->fd);
         stream->fd = -1;
     }
+    atomic_fetch_sub(&stream->session->memory_bytes, stream->sealed_bytes);
+    stream->sealed_bytes = 0;
+    dwcp_sealed_free(stream->sealed);
+    dwcp_aead_free(stream->seal);
+    dwcp_aead_free(stream->open);
+    stream->sealed = NULL;
+    stream->seal = stream->open = NULL;
+    /* Ready for the next connection. */
+    stream->in_at = stream->in_end = stream->in_missing = 0;
+    stream->frame_at = stream->guest_done = 0;
+    stream->guest_at = 0;
+    stream->ctrl_at = stream->ctrl_end = 0;
+    stream->sent_frames = stream->acked_frames = 0;
+    stream->tcp_acked_bytes = 0;
+    stream->unsent_bytes = 0;
+    stream->in_held = stream->want_out = stream->broken = false;
+    stream->again = stream->resumed = false;
+    atomic_store(&stream->cut, false);
+    pthread_mutex_lock(&stream->out_lock);
+    stream->out_end = 0;
+    pthread_mutex_unlock(&stream->out_lock);
 }
 
 void dwcp_stream_wake(DwcpStream *stream)
@@ -136,15 +163,27 @@ static void wake_clear(DwcpStream *stream)
     stream->in_held = false;
 }
 
-int dwcp_stream_queue(DwcpStream *stream, DwcpRecordType type,
-                      const void *first, uint32_t first_length,
-                      const void *second, uint32_t second_length)
+void dwcp_stream_pause(DwcpStream *stream, uint64_t ns)
+{
+    const DwcpSession *session = stream->session;
+    struct pollfd woken = { .fd = stream->wake_fd, .events = POLLIN };
+    uint64_t end_ns = dwcp_now_ns() + ns, now_ns;
+
+    while ((now_ns = dwcp_now_ns()) < end_ns && !atomic_load(&session->dead) &&
+           !atomic_load(&session->closing)) {
+        (void)poll(&woken, 1, (int)((end_ns - now_ns) / 1000000u) + 1);
+        wake_clear(stream);
+    }
+}
+
+static int queue_locked(DwcpStream *stream, DwcpRecordType type,
+                        const void *first, uint32_t first_length,
+                        const void *second, uint32_t second_length)
 {
     uint32_t length = first_length + second_length;
     uint8_t *at;
     int rc = -ENOBUFS;
 
-    pthread_mutex_lock(&stream->out_lock);
     if (DWCP_CONTROL_QUEUE_MAX - stream->out_end >=
         length + DWCP_RECORD_HEADER) {
         at = stream->out + stream->out_end;
@@ -159,8 +198,57 @@ int dwcp_stream_queue(DwcpStream *stream, DwcpRecordType type,
         stream->out_end += length + DWCP_RECORD_HEADER;
         rc = 0;
     }
+    return rc;
+}
+
+int dwcp_stream_queue(DwcpStream *stream, DwcpRecordType type,
+                      const void *first, uint32_t first_length,
+                      const void *second, uint32_t second_length)
+{
+    int rc;
+
+    pthread_mutex_lock(&stream->out_lock);
+    rc = queue_locked(stream, type, first, first_length, second,
+                      second_length);
     pthread_mutex_unlock(&stream->out_lock);
     return rc;
+}
+
+/*
+ * RESUME goes before all else.  What others have queued while no connection
+ * stood is dropped: `resumed` says again what the phase asks for.
+ */
+static void queue_resume(DwcpStream *stream, const DwcpResume *resume)
+{
+    uint8_t body[DWCP_RESUME_BODY];
+
+    dwcp_resume_encode(body, resume);
+    pthread_mutex_lock(&stream->out_lock);
+    stream->out_end = 0;
+    (void)!queue_locked(stream, DWCP_RECORD_RESUME, body, sizeof(body), NULL,
+                        0);
+    pthread_mutex_unlock(&stream->out_lock);
+}
+
+int dwcp_stream_take_pump(DwcpStream *stream, DwcpError *err)
+{
+    DwcpSession *session = stream->session;
+    DwcpResume resume;
+
+    if (!session->pump) {
+        session->pump = dwcp_pump_new(session);
+        if (!session->pump) {
+            return dwcp_fail(err, -ENOMEM, "no memory or descriptor for a "
+                                           "byte channel");
+        }
+        atomic_fetch_add(&session->memory_bytes, dwcp_pump_bytes());
+    }
+    stream->pump = session->pump;
+    dwcp_pump_attach(stream->pump, stream, stream->again ? &resume : NULL);
+    if (stream->again) {
+        queue_resume(stream, &resume);
+    }
+    return 0;
 }
 
 int dwcp_stream_queue_u64(DwcpStream *stream, DwcpRecordType type,
@@ -183,31 +271,18 @@ bool dwcp_stream_queue_busy(DwcpStream *stream)
 }
 
 int dwcp_stream_error(DwcpStream *stream, const char *what, int code,
-                            DwcpError *err)
+                      DwcpError *err)
 {
+    stream->broken = true;
     return dwcp_fail(err, -code, "stream %u: %s: %s", stream->index, what,
                      strerror(code));
 }
 
-/* Several signs of life must fit into the shortest time allowed without. */
-static uint64_t ping_ns(const DwcpSession *session)
-{
-    uint32_t ms = session->silence_ms_max < session->switchover_ms_max
-                      ? session->silence_ms_max
-                      : session->switchover_ms_max;
-
-    ms = ms / 4 + 1;
-    return (ms < DWCP_PING_MS ? ms : DWCP_PING_MS) * 1000000ull;
-}
-
 static uint64_t poll_timeout_ns(const DwcpStream *stream, uint64_t now_ns)
 {
-    uint64_t limit_ns = UINT64_MAX, tick_ns;
+    uint64_t tick_ns = stream->ticked_ns + dwcp_session_tick_ns(stream->session);
+    uint64_t limit_ns = tick_ns > now_ns ? tick_ns - now_ns : 0;
 
-    if (stream->index == 0) {
-        tick_ns = stream->ticked_ns + ping_ns(stream->session);
-        limit_ns = tick_ns > now_ns ? tick_ns - now_ns : 0;
-    }
     return stream->wait_ns < limit_ns ? stream->wait_ns : limit_ns;
 }
 
@@ -233,7 +308,7 @@ static void wait_for_events(DwcpStream *stream, uint64_t now_ns)
     if (stream->pump) {
         dwcp_pump_poll(stream->pump, &fds[2]);
     }
-    (void)ppoll(fds, 3, timeout_ns == UINT64_MAX ? NULL : &ts, NULL);
+    (void)ppoll(fds, 3, &ts, NULL);
     if (fds[1].revents) {
         wake_clear(stream);
     }
@@ -255,13 +330,18 @@ static int turn(DwcpStream *stream, DwcpError *err)
         atomic_load(&session->closing)) {
         return 1;
     }
+    if (atomic_load(&stream->cut)) {
+        stream->broken = true;
+        return dwcp_fail(err, -ECONNRESET, "stream %u: another connection took "
+                                           "its place", stream->index);
+    }
     rc = dwcp_stream_input(stream, err);
     if (rc == 0 && stream->pump) {
         rc = dwcp_pump_turn(stream->pump, err);
     }
     now_ns = dwcp_now_ns();
-    if (rc == 0 && stream->index == 0 &&
-        now_ns - stream->ticked_ns >= ping_ns(session)) {
+    if (rc == 0 &&
+        now_ns - stream->ticked_ns >= dwcp_session_tick_ns(session)) {
         stream->ticked_ns = now_ns;
         rc = stream->ops->tick(stream, now_ns, err);
     }
@@ -364,38 +444,65 @@ static void connection_lost(DwcpStream *stream, const DwcpError *err)
     dwcp_session_fail(stream->session, err, local);
 }
 
-void dwcp_stream_loop(DwcpStream *stream)
+/* May the session go on without this connection? */
+static bool goes_on(const DwcpStream *stream)
+{
+    DwcpSession *session = stream->session;
+
+    return stream->broken && atomic_load(&session->resume) &&
+           !atomic_load(&session->dead) && !atomic_load(&session->closing) &&
+           dwcp_session_phase(session) != DWCP_PHASE_SEALED;
+}
+
+/* The loop has ended, with an error unless it is time. */
+static bool loop_ended(DwcpStream *stream, int rc, DwcpError *err)
+{
+    DwcpSession *session = stream->session;
+    bool early = rc < 0 || (!atomic_load(&session->dead) &&
+                            !atomic_load(&session->closing) &&
+                            dwcp_session_phase(session) != DWCP_PHASE_SEALED);
+
+    if (early && rc > 0) {
+        stream->broken = true;
+        (void)dwcp_fail(err, -ECONNRESET,
+                        "stream %u: the peer closed the connection",
+                        stream->index);
+    }
+    if (early && goes_on(stream)) {
+        atomic_fetch_add(&session->streams_lost, 1);
+        return true;
+    }
+    if (early) {
+        connection_lost(stream, err);
+    }
+    if (stream->index == 0) {
+        say_goodbye(stream);
+    }
+    return false;
+}
+
+bool dwcp_stream_loop(DwcpStream *stream)
 {
     DwcpError err = { 0 };
+    bool lost;
     int rc;
 
     stream->ticked_ns = dwcp_now_ns();
     do {
         rc = turn(stream, &err);
     } while (rc == 0);
-    if (rc < 0 || (!atomic_load(&stream->session->dead) &&
-                   !atomic_load(&stream->session->closing) &&
-                   dwcp_session_phase(stream->session) !=
-                       DWCP_PHASE_SEALED)) {
-        if (rc > 0) {
-            (void)dwcp_fail(&err, -ECONNRESET,
-                            "stream %u: the peer closed the connection",
-                            stream->index);
-        }
-        connection_lost(stream, &err);
+    lost = loop_ended(stream, rc, &err);
+    if (lost) {
+        stream->ops->lost(stream);
     }
-    if (stream->index == 0) {
-        say_goodbye(stream);
-    }
-    dwcp_session_drop(stream->session, stream);
-    if (stream->index == 0) {
-        pthread_mutex_lock(&stream->session->lock);
-        stream->session->lost = true;
-        pthread_cond_broadcast(&stream->session->changed);
-        pthread_mutex_unlock(&stream->session->lock);
-    }
-    if (stream->pump) {
+    if (stream->pump && !lost) {
         dwcp_pump_close(stream->pump);
     }
+    stream->pump = NULL; /* from here on another may take it */
+    dwcp_session_drop(stream->session, stream);
+    if (stream->index == 0 && !lost) {
+        dwcp_session_set_lost(stream->session);
+    }
     dwcp_stream_close(stream);
+    return lost;
 }

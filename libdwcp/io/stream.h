@@ -36,6 +36,7 @@ typedef struct DwcpFrame {
     uint64_t number; /* of the first chunk */
     uint32_t count;  /* of chunks */
     uint32_t pages;  /* described */
+    bool again;      /* for a stream that was lost */
     size_t length;   /* of the record */
     size_t head;     /* of it in bytes; the rest is in guest RAM */
     size_t used;     /* the most of bytes that was: to be wiped */
@@ -65,7 +66,11 @@ typedef struct DwcpStreamOps {
     DwcpFrame *(*pull)(DwcpStream *stream, uint64_t *wait_ns);
     /* The last byte was taken by the socket; the frame is the role's again. */
     void (*sent)(DwcpStream *stream, DwcpFrame *frame);
-    /* Stream 0, once a DWCP_PING_MS at least.  Returns: 0 or an error. */
+    /* The connection is gone, the session goes on: what was under way on it? */
+    void (*lost)(DwcpStream *stream);
+    /* The peer's RESUME was taken in: say again what it may have missed. */
+    int (*resumed)(DwcpStream *stream, DwcpError *err);
+    /* Once a dwcp_session_tick_ns at least.  Returns: 0 or an error. */
     int (*tick)(DwcpStream *stream, uint64_t now_ns, DwcpError *err);
 } DwcpStreamOps;
 
@@ -81,7 +86,8 @@ struct DwcpStream {
     bool offering;    /* target: a NEW that was offered this session, and */
     uint8_t offer[DWCP_SESSION_BYTES]; /* has not confirmed it yet */
 
-    /* set by the handshake, then read-only */
+    /* set by the handshake, then read-only until the connection ends */
+    bool again; /* a stream 0 that came again: RESUME goes first */
     unsigned index;
     int fd; /* -1 = not connected */
     DwcpAead *seal, *open; /* of a keyed session, else NULL */
@@ -90,7 +96,8 @@ struct DwcpStream {
     uint8_t *in; /* in_size bytes; [in_at, in_end) is not parsed yet */
     size_t in_size, in_at, in_end;
     size_t in_used; /* the most of it that was: to be wiped */
-    size_t memory_bytes; /* of all buffers, as the session counts them */
+    size_t memory_bytes; /* of its buffers, as the session counts them, */
+    size_t sealed_bytes; /* and of those of the connection */
     size_t in_missing; /* of the record that is being read; 0 = unknown */
     bool in_held;       /* the first record waits for a wake-up */
     DwcpFrame *frame;   /* being sent */
@@ -100,6 +107,8 @@ struct DwcpStream {
     uint8_t *ctrl;      /* control bytes being sent */
     size_t ctrl_at, ctrl_end;
     DwcpSealed *sealed; /* of a keyed session, else NULL */
+    bool broken;        /* the connection has ended, not the session */
+    bool resumed;       /* again: the peer's RESUME has come */
     bool want_out;      /* the socket takes no more now */
     uint64_t wait_ns;   /* what pull said */
     uint64_t ticked_ns;
@@ -120,6 +129,7 @@ struct DwcpStream {
     uint8_t *out; /* DWCP_CONTROL_QUEUE_MAX bytes */
     size_t out_end;
 
+    atomic_bool cut;  /* the connection is to end: another takes its place */
     atomic_bool done; /* the thread is about to return */
 };
 
@@ -129,18 +139,30 @@ DwcpStream *dwcp_stream_new(DwcpSession *session, const DwcpStreamOps *ops,
                             void *role);
 
 /*
- * dwcp_stream_open: allocate buffers; after the handshake, so that strangers
+ * dwcp_stream_open: buffers, empty; after the handshake, so that strangers
  * cost little, and before dwcp_session_adopt
  *
  * Returns: 0 or -ENOMEM
  */
 int dwcp_stream_open(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
 
+/*
+ * dwcp_stream_take_pump: stream 0 takes over the byte channel, which nobody
+ * serves now; a new one if there is none, else RESUME is queued first of all
+ *
+ * Returns: 0 or -ENOMEM.
+ */
+int dwcp_stream_take_pump(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
+
 /* dwcp_stream_free: after its thread was joined; NULL is allowed */
 void dwcp_stream_free(DwcpStream *stream);
 
 /* dwcp_stream_close: the peer sees the end; the owner's, and once it is done */
 void dwcp_stream_close(DwcpStream *stream);
+
+/* dwcp_stream_pause: wait, but not beyond the session's end; the owner's, while
+ * it has no connection */
+void dwcp_stream_pause(DwcpStream *stream, uint64_t ns);
 
 /* dwcp_stream_wake: leave poll() and look around; any thread */
 void dwcp_stream_wake(DwcpStream *stream);
@@ -167,9 +189,12 @@ bool dwcp_stream_queue_busy(DwcpStream *stream);
 /*
  * dwcp_stream_loop: run until the session or the connection ends
  *
- * Fails the session if the connection ends too early; closes the socket.
+ * If the connection ends too early, that fails the session, unless lost
+ * connections are replaced; closes the socket.
+ *
+ * Returns: whether the session goes on without this connection.
  * Threads: the stream's own, after dwcp_session_adopt.
  */
-void dwcp_stream_loop(DwcpStream *stream);
+bool dwcp_stream_loop(DwcpStream *stream);
 
 #endif

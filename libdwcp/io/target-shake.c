@@ -48,6 +48,12 @@ static bool offered_locked(const DwcpSession *session, const uint8_t *id)
     return false;
 }
 
+/* A source that lost stream 0 after GO wants to hear that it came. */
+static bool may_ask_again(const DwcpSession *session, const DwcpHello *hello)
+{
+    return hello->stream == 0 && atomic_load(&session->resume);
+}
+
 /* JOIN: may overtake the CONFIRM of stream 0, so wait for it. */
 static void judge_join_locked(DwcpTarget *target, const DwcpHello *hello,
                               uint64_t deadline_ns, DwcpWelcome *welcome)
@@ -67,12 +73,14 @@ static void judge_join_locked(DwcpTarget *target, const DwcpHello *hello,
         dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SESSION,
                             "there is no such session here");
     } else if (session->phase == DWCP_PHASE_CONNECTING ||
-               session->phase == DWCP_PHASE_SEALED ||
-               session->phase == DWCP_PHASE_FAILED) {
+               session->phase == DWCP_PHASE_FAILED ||
+               (session->phase == DWCP_PHASE_SEALED &&
+                !may_ask_again(session, hello))) {
         dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SESSION,
                             "the session takes no more streams");
     } else if (hello->stream >= target->streams ||
-               session->streams[hello->stream]) {
+               (!atomic_load(&session->resume) &&
+                (session->streams[hello->stream] || hello->stream == 0))) {
         dwcp_welcome_refuse(welcome, DWCP_REFUSAL_STREAM,
                             "stream %u of %u is not expected", hello->stream,
                             target->streams);
@@ -154,7 +162,7 @@ static int answer(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
 
 /* The NEW that was confirmed first has the target. */
 static int claim(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
-                 DwcpError *err)
+                 uint64_t features, DwcpError *err)
 {
     DwcpSession *session = &target->session;
     bool first;
@@ -164,6 +172,8 @@ static int claim(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
     if (first) {
         target->claimed = true;
         target->streams = hello->streams;
+        atomic_store(&session->resume,
+                     (hello->features & features & DWCP_FEATURE_RESUME) != 0);
         memcpy(session->id, shake->stream->offer, DWCP_SESSION_BYTES);
         dwcp_keys_derive(session->session_key, shake->root, DWCP_KEY_SESSION);
     }
@@ -206,22 +216,40 @@ static int open_stream(DwcpTarget *target, DwcpShake *shake, uint64_t features,
     return 0;
 }
 
+/* The stream has its buffers and takes its place among the others. */
+static int take_place(DwcpTarget *target, DwcpStream *stream, DwcpError *err)
+{
+    int rc = stream->index == 0 ? dwcp_stream_take_pump(stream, err) : 0;
+
+    if (rc == 0) {
+        rc = dwcp_session_adopt(&target->session, stream);
+        if (rc < 0) {
+            (void)dwcp_fail(err, rc, "stream %u came too late", stream->index);
+        }
+    }
+    return rc;
+}
+
 static int adopt(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
                  uint64_t features, DwcpError *err)
 {
+    DwcpSession *session = &target->session;
+    DwcpStream *stream = shake->stream;
     bool new = hello->kind == DWCP_HELLO_NEW;
-    int rc = new ? claim(target, shake, hello, err) : 0;
+    int rc = new ? claim(target, shake, hello, features, err) : 0;
 
     if (rc < 0) {
         return rc;
     }
+    stream->again = !new && stream->index == 0;
     rc = open_stream(target, shake, features, err);
-    if (rc == 0) {
-        rc = dwcp_session_adopt(&target->session, shake->stream);
-        if (rc < 0) {
-            (void)dwcp_fail(err, rc, "stream %u came too late",
-                            shake->stream->index);
-        }
+    if (rc == 0 &&
+        dwcp_session_vacate(session, stream->index, shake->deadline_ns) < 0) {
+        rc = dwcp_fail(err, -ETIMEDOUT, "stream %u does not give way",
+                       stream->index);
+    } else if (rc == 0) {
+        rc = take_place(target, stream, err);
+        dwcp_session_occupied(session, stream->index);
     }
     if (rc < 0 && new) {
         unclaim(target);

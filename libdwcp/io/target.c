@@ -34,7 +34,7 @@ int dwcp_target_new(const DwcpTargetOptions *options, DwcpTarget **out,
     rc = dwcp_session_init(&target->session, DWCP_ROLE_TARGET,
                            options->security, &options->keys,
                            options->page_size, options->silence_ms_max,
-                           &options->events, err);
+                           options->resume_ms_max, &options->events, err);
     if (rc < 0) {
         free(target);
         return rc;
@@ -47,6 +47,7 @@ int dwcp_target_new(const DwcpTargetOptions *options, DwcpTarget **out,
         free(target);
         return rc;
     }
+    target->session.role_data = target;
     dwcp_seqset_init(&target->received);
     dwcp_guestram_init(&target->ram, options->page_size);
     *out = target;
@@ -73,7 +74,22 @@ static int last_check_locked(const DwcpTarget *target, const DwcpPages *pages,
     return 0;
 }
 
-/* Returns: 0 apply it; 1 later; or an error. */
+/*
+ * A frame after the last one: it had arrived, but the source lost the connection
+ * that would have told it so, and sends it again.
+ */
+static bool known_locked(const DwcpTarget *target, const DwcpPages *pages)
+{
+    const DwcpSession *session = &target->session;
+
+    return atomic_load(&session->resume) &&
+           (session->phase == DWCP_PHASE_COMPLETE ||
+            session->phase == DWCP_PHASE_READY ||
+            session->phase == DWCP_PHASE_SEALED) &&
+           pages->number + pages->count - 1 <= target->end_number;
+}
+
+/* Returns: 0 apply it; 1 later; 2 not at all; or an error. */
 static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
                        const DwcpPages *pages, DwcpError *err)
 {
@@ -83,6 +99,8 @@ static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
     pthread_mutex_lock(&session->lock);
     if (session->phase == DWCP_PHASE_UP && stream->index != 0) {
         rc = 1; /* until begin(): flow control holds the source */
+    } else if (known_locked(target, pages)) {
+        rc = 2; /* guest RAM is sealed */
     } else if (session->phase != DWCP_PHASE_BEGUN) {
         rc = dwcp_fail(err, -EPROTO, "frame %llu on stream %u while %s",
                        (unsigned long long)pages->number, stream->index,
@@ -139,23 +157,24 @@ static int apply_leave(DwcpTarget *target, const DwcpPages *pages, int rc,
     return rc;
 }
 
+static int acknowledge(DwcpStream *stream, DwcpError *err)
+{
+    int rc = dwcp_stream_queue_u64(stream, DWCP_RECORD_ACK,
+                                   ++stream->acked_frames);
+
+    return rc < 0 ? dwcp_fail(err, rc, "the source does not read") : 0;
+}
+
 /* Count the frame as applied, which it is unless @rc says otherwise. */
 static int frame_done(DwcpStream *stream, const DwcpPages *pages, int rc,
                       DwcpError *err)
 {
     rc = apply_leave(stream->role, pages, rc, err);
-    if (rc == 0) {
-        rc = dwcp_stream_queue_u64(stream, DWCP_RECORD_ACK,
-                                   ++stream->acked_frames);
-        if (rc < 0) {
-            (void)dwcp_fail(err, rc, "the source does not read");
-        }
-    }
-    return rc;
+    return rc < 0 ? rc : acknowledge(stream, err);
 }
 
-/* Returns: 0 the frame is one to apply, and frame_done must follow; 1 later;
- * or an error. */
+/* Returns: 0 the frame is one to apply, and frame_done must follow; 1 later; 2
+ * it is known; or an error. */
 static int frame_enter(DwcpStream *stream, const DwcpPages *pages,
                        DwcpError *err)
 {
@@ -183,7 +202,7 @@ static int record_pages(DwcpStream *stream, const DwcpRecord *record,
         rc = frame_enter(stream, &pages, err);
     }
     if (rc != 0) {
-        return rc;
+        return rc == 2 ? acknowledge(stream, err) : rc;
     }
     head = dwcp_pages_head_bytes(pages.count);
     rc = dwcp_decode_payload(stream->decoder, &pages, body + head,
@@ -211,8 +230,8 @@ static int target_land(DwcpStream *stream, const DwcpRecord *record,
         return rc;
     }
     rc = frame_enter(stream, &pages, err);
-    if (rc != 0) {
-        return rc;
+    if (rc != 0) { /* what is known does not land: it is read, and dropped */
+        return rc == 2 ? 0 : rc;
     }
     dwcp_landing_start(stream->landing, &pages);
     return 2;
@@ -227,14 +246,37 @@ static int target_landed(DwcpStream *stream, DwcpError *err)
     return frame_done(stream, pages, 0, err);
 }
 
-static int record_end(DwcpTarget *target, uint64_t number, DwcpError *err)
+/* The connection has gone in the middle of a frame: it will come again. */
+static void target_lost(DwcpStream *stream)
 {
+    DwcpTarget *target = stream->role;
+    DwcpSession *session = &target->session;
+    bool complete = false;
+
+    if (!stream->landing || !stream->landing->left) {
+        return;
+    }
+    stream->landing->left = 0;
+    pthread_mutex_lock(&session->lock);
+    target->applying--;
+    complete = complete_check_locked(target);
+    pthread_mutex_unlock(&session->lock);
+    if (complete) {
+        dwcp_session_tell_changed(session);
+    }
+}
+
+static int record_end(DwcpStream *stream, uint64_t number, DwcpError *err)
+{
+    DwcpTarget *target = stream->role;
     DwcpSession *session = &target->session;
     bool complete = false;
     int rc = 0;
 
     pthread_mutex_lock(&session->lock);
-    if (target->ended || (session->phase != DWCP_PHASE_UP &&
+    if (stream->again && target->ended && number == target->end_number) {
+        ; /* said again */
+    } else if (target->ended || (session->phase != DWCP_PHASE_UP &&
                           session->phase != DWCP_PHASE_BEGUN)) {
         rc = dwcp_fail(err, -EPROTO, "END while %s",
                        dwcp_phase_name(session->phase));
@@ -261,9 +303,11 @@ static int record_go(DwcpStream *stream, DwcpError *err)
     DwcpSession *session = &target->session;
     int rc;
 
-    rc = dwcp_session_move(session, DWCP_PHASE_SEALED, "GO", err);
-    if (rc < 0) {
-        return rc;
+    if (!stream->again || dwcp_session_phase(session) != DWCP_PHASE_SEALED) {
+        rc = dwcp_session_move(session, DWCP_PHASE_SEALED, "GO", err);
+        if (rc < 0) {
+            return rc;
+        }
     }
     /* The source sends nothing but channel bytes now: its queue has room. */
     (void)!dwcp_stream_queue(stream, DWCP_RECORD_SEALED, NULL, 0, NULL, 0);
@@ -279,7 +323,7 @@ static int target_record(DwcpStream *stream, const DwcpRecord *record,
     case DWCP_RECORD_PAGES:
         return record_pages(stream, record, body, err);
     case DWCP_RECORD_END:
-        return record_end(stream->role, dwcp_get_le64(body), err);
+        return record_end(stream, dwcp_get_le64(body), err);
     case DWCP_RECORD_GO:
         return record_go(stream, err);
     default:
@@ -304,26 +348,79 @@ static int go_check(DwcpSession *session, uint64_t now_ns, DwcpError *err)
                 : 0;
 }
 
+/* For how long nothing may be heard of a source: one that has lost all its
+ * connections tries to come back. */
+static uint64_t silence_limit_ms(const DwcpSession *session)
+{
+    return atomic_load(&session->resume) &&
+                   session->resume_ms_max > session->silence_ms_max
+               ? session->resume_ms_max
+               : session->silence_ms_max;
+}
+
+void dwcp_target_watch(DwcpTarget *target)
+{
+    DwcpSession *session = &target->session;
+    uint64_t heard_ns = atomic_load(&session->heard_ns);
+    uint64_t limit_ms = silence_limit_ms(session), now_ns = dwcp_now_ns();
+    DwcpPhase phase = dwcp_session_phase(session);
+    DwcpError err;
+    int rc = 0;
+
+    if (phase == DWCP_PHASE_CONNECTING || phase == DWCP_PHASE_SEALED ||
+        phase == DWCP_PHASE_FAILED) {
+        return;
+    }
+    if (now_ns > heard_ns && now_ns - heard_ns > limit_ms * 1000000ull) {
+        rc = dwcp_fail(&err, -ETIMEDOUT,
+                       "no sign of life from the source for %llu ms",
+                       (unsigned long long)limit_ms);
+    }
+    if (rc == 0) {
+        rc = go_check(session, now_ns, &err);
+    }
+    if (rc < 0) {
+        dwcp_session_fail(session, &err, true);
+    }
+}
+
 static int target_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
 {
-    DwcpSession *session = stream->session;
-    uint64_t heard_ns = atomic_load(&session->heard_ns);
-    int rc;
+    (void)now_ns;
+    return stream->pump ? dwcp_pump_tick(stream->pump, err) : 0;
+}
 
-    if (now_ns > heard_ns &&
-        now_ns - heard_ns > session->silence_ms_max * 1000000ull) {
-        return dwcp_fail(err, -ETIMEDOUT,
-                         "no sign of life from the source for %u ms",
-                         session->silence_ms_max);
+/* Stream 0 stands again: what may the source have missed? */
+static int target_resumed(DwcpStream *stream, DwcpError *err)
+{
+    DwcpTarget *target = stream->role;
+    DwcpSession *session = &target->session;
+    uint8_t count[4];
+    int rc = 0;
+
+    dwcp_put_le32(count, target->ram.blocks_count);
+    pthread_mutex_lock(&session->lock);
+    if (target->begun) {
+        rc = dwcp_stream_queue(stream, DWCP_RECORD_BEGIN, count, sizeof(count),
+                               NULL, 0);
     }
-    rc = go_check(session, now_ns, err);
-    return rc < 0 ? rc : dwcp_pump_tick(stream->pump, err);
+    if (rc == 0 && (session->phase == DWCP_PHASE_READY ||
+                    session->phase == DWCP_PHASE_SEALED)) {
+        rc = dwcp_stream_queue(stream, DWCP_RECORD_READY, NULL, 0, NULL, 0);
+    }
+    if (rc == 0 && session->phase == DWCP_PHASE_SEALED) {
+        rc = dwcp_stream_queue(stream, DWCP_RECORD_SEALED, NULL, 0, NULL, 0);
+    }
+    pthread_mutex_unlock(&session->lock);
+    return rc < 0 ? dwcp_fail(err, rc, "the source does not read") : 0;
 }
 
 const DwcpStreamOps dwcp_target_ops = {
     .record = target_record,
     .land = target_land,
     .landed = target_landed,
+    .lost = target_lost,
+    .resumed = target_resumed,
     .tick = target_tick,
 };
 
@@ -356,17 +453,18 @@ int dwcp_target_add_block(DwcpTarget *target, void *host, uint64_t length,
     return rc;
 }
 
-/* Queue a record on stream 0, which must be past its handshake. */
+/* Queue a record on stream 0. */
 static int queue_first_locked(DwcpTarget *target, DwcpRecordType type,
                               const void *body, uint32_t length)
 {
     DwcpStream *stream = target->session.streams[0];
-    int rc = -ENOTCONN;
+    int rc;
 
-    if (stream) {
-        rc = dwcp_stream_queue(stream, type, body, length, NULL, 0);
-        dwcp_stream_wake(stream);
+    if (!stream) { /* if it comes again, target_resumed says it */
+        return atomic_load(&target->session.resume) ? 0 : -ENOTCONN;
     }
+    rc = dwcp_stream_queue(stream, type, body, length, NULL, 0);
+    dwcp_stream_wake(stream);
     return rc;
 }
 
@@ -472,16 +570,13 @@ void dwcp_target_stats(DwcpTarget *target, DwcpStats *stats)
     DwcpStats now = { .size = stats->size };
     DwcpGuestRam *ram = &target->ram;
 
-    now.streams = dwcp_session_streams(&target->session);
-    now.wire_bytes = atomic_load(&target->session.wire_bytes);
-    now.memory_bytes = atomic_load(&target->session.memory_bytes);
+    dwcp_session_stats(&target->session, &now);
     now.zero_pages = atomic_load(&ram->zero_pages);
     now.zstd_pages = atomic_load(&ram->zstd_pages);
     now.raw_pages = atomic_load(&ram->raw_pages);
     now.page_bytes = (now.zero_pages + now.zstd_pages + now.raw_pages) *
                      ram->page_size;
     now.acked_bytes = now.page_bytes;
-    now.cipher = atomic_load(&target->session.cipher);
     memcpy(stats, &now,
            stats->size < sizeof(now) ? stats->size : sizeof(now));
 }

@@ -35,6 +35,10 @@ struct DwcpTarget {
 
 extern const DwcpStreamOps dwcp_target_ops;
 
+/* dwcp_target_watch: fail the session if its source has been gone for too long;
+ * the listener's, once a dwcp_session_tick_ns */
+void dwcp_target_watch(DwcpTarget *target);
+
 /* dwcp_listener_start: take @listen_fd and serve it; Returns: 0, -EAGAIN */
 int dwcp_listener_start(DwcpTarget *target, int listen_fd,
                         DwcpError *err) DWCP_CHECKED;

@@ -93,13 +93,15 @@ DwcpSourceOptions end_source_options(const char *port)
         .streams = 2,
         .workers = 1,
         .level = 1,
+        .resume_ms_max = DWCP_RESUME_NEVER,
     };
 }
 
 DwcpTargetOptions end_target_options(void)
 {
     return (DwcpTargetOptions){ .security = DWCP_SECURITY_NONE,
-                                .page_size = PAGE };
+                                .page_size = PAGE,
+                                .resume_ms_max = DWCP_RESUME_NEVER };
 }
 
 int end_try_source(End *end, const DwcpSourceOptions *options, DwcpError *err)

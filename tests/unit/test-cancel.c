@@ -325,7 +325,7 @@ static void test_quiet(void)
     for (i = 0; i < 2; i++) {
         g_assert_cmpint(dwcp_session_init(&session, DWCP_ROLE_SOURCE,
                                           DWCP_SECURITY_NONE, &keys, PAGE, 0,
-                                          &events, NULL),
+                                          0, &events, NULL),
                         ==, 0);
         session.on_end = i ? cancel_now : NULL;
         dwcp_session_fail(&session, &err, false);

@@ -24,6 +24,7 @@ static void test_credit(void)
     g_assert_cmpint(dwcp_channel_init(&channel), ==, 0);
     g_assert_cmpuint(dwcp_channel_room(&channel), ==, WINDOW);
     channel.sent += WINDOW;
+    channel.queued += WINDOW;
     g_assert_cmpuint(dwcp_channel_room(&channel), ==, 0);
     g_assert_cmpint(dwcp_channel_credit(&channel, 100, &err), ==, 0);
     g_assert_cmpuint(dwcp_channel_room(&channel), ==, 100);

@@ -1,0 +1,284 @@
+/*
+ * The source's connections: making them, and making them again
+ *
+ * Stream 0's thread resolves, connects, shakes hands, then starts those of the
+ * other streams and the encoder workers.  Each thread keeps its place among the
+ * streams: when its connection is lost and the session goes on, it makes
+ * another.  The session's life hangs on stream 0: when that cannot be made again
+ * in time, the session has failed.  _free joins stream 0's thread first, so
+ * nothing starts behind its back.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/fail.h"
+#include "io/source.h"
+
+/* ------------------------------------------------------- one attempt -- */
+
+/* @refused: somebody is there and says no */
+static int connect_once(DwcpStream *stream, uint32_t ms, bool *refused,
+                        DwcpError *err)
+{
+    DwcpSource *source = dwcp_source_of(stream);
+    DwcpAddresses addresses = source->addresses;
+    uint64_t deadline_ns = dwcp_now_ns() + ms * 1000000ull;
+    int rc;
+
+    rc = dwcp_connect(stream, &addresses, deadline_ns, err);
+    *refused = rc == -ECONNREFUSED;
+    if (rc == 0) {
+        rc = dwcp_source_shake(source, stream, deadline_ns, err);
+        *refused = rc == -ECONNREFUSED || rc == -ENOTSUP;
+    }
+    if (rc == 0 && stream->index == 0) {
+        rc = dwcp_stream_take_pump(stream, err);
+    }
+    if (rc == 0) {
+        atomic_store(&source->session.heard_ns, dwcp_now_ns());
+        atomic_store(&source->session.progress_ns, dwcp_now_ns());
+        rc = dwcp_session_adopt(&source->session, stream);
+        if (rc < 0) {
+            (void)dwcp_fail(err, rc, "cancelled");
+        }
+    }
+    if (rc < 0) {
+        stream->pump = NULL;
+        dwcp_stream_close(stream);
+    }
+    return rc;
+}
+
+static int first_connect(DwcpStream *stream, DwcpError *err)
+{
+    DwcpSource *source = dwcp_source_of(stream);
+    uint64_t deadline_ns = dwcp_now_ns() + DWCP_HANDSHAKE_MS * 1000000ull;
+    DwcpError why;
+    int rc;
+
+    rc = dwcp_resolve(stream, source->host, source->port, source->family,
+                      deadline_ns, &source->addresses, err);
+    if (rc == 0) {
+        rc = dwcp_connect(stream, &source->addresses, deadline_ns, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    rc = dwcp_source_shake(source, stream, deadline_ns, &why);
+    if (rc < 0) { /* connecting names the address itself */
+        return dwcp_fail(err, rc, "%.64s port %.16s: %.160s", source->host,
+                         source->port, why.text);
+    }
+    rc = dwcp_stream_take_pump(stream, err);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = dwcp_session_adopt(&source->session, stream);
+    if (rc < 0) {
+        return dwcp_fail(err, rc, "cancelled");
+    }
+    atomic_store(&source->session.heard_ns, dwcp_now_ns());
+    atomic_store(&source->session.progress_ns, dwcp_now_ns());
+    return dwcp_session_move(&source->session, DWCP_PHASE_UP, "WELCOME", err);
+}
+
+/* -------------------------------------------------------- once again -- */
+
+/* How stream 0's loss is going. */
+typedef struct Again {
+    uint64_t since_ns;         /* the connection was lost */
+    uint64_t refused_since_ns; /* all attempts since were refused; 0 = not */
+    uint32_t backoff_ms;
+} Again;
+
+static bool session_lives(DwcpSession *session)
+{
+    return !atomic_load(&session->dead) && !atomic_load(&session->closing) &&
+           dwcp_session_phase(session) != DWCP_PHASE_SEALED;
+}
+
+/* With the guest stopped there is less time, from then or the loss on. */
+static int again_check(const DwcpStream *stream, const Again *again,
+                       const DwcpError *last, DwcpError *err)
+{
+    DwcpSource *source = dwcp_source_of((DwcpStream *)stream);
+    const DwcpSession *session = stream->session;
+    uint64_t ended_ns = atomic_load(&source->ended_ns);
+    uint64_t since_ns = again->since_ns, now_ns = dwcp_now_ns();
+    uint32_t limit_ms = session->resume_ms_max;
+
+    if (again->refused_since_ns &&
+        now_ns - again->refused_since_ns > DWCP_REFUSED_MS * 1000000ull) {
+        return dwcp_fail(err, -ECONNREFUSED,
+                         "the connection was lost, and the target is gone: "
+                         "%.180s",
+                         last->text);
+    }
+    if (ended_ns && session->switchover_ms_max < limit_ms) {
+        limit_ms = session->switchover_ms_max;
+        since_ns = ended_ns > since_ns ? ended_ns : since_ns;
+    }
+    if (now_ns > since_ns && now_ns - since_ns > limit_ms * 1000000ull) {
+        return dwcp_fail(err, -ETIMEDOUT,
+                         "the connection was lost, and could not be made "
+                         "again for %u ms: %.160s",
+                         limit_ms, last->text);
+    }
+    return 0;
+}
+
+/* A little longer each time, but never past a limit. */
+static void back_off(DwcpStream *stream, Again *again)
+{
+    dwcp_stream_pause(stream, again->backoff_ms * 1000000ull);
+    again->backoff_ms *= 2;
+    if (again->backoff_ms > DWCP_BACKOFF_MS_MAX) {
+        again->backoff_ms = DWCP_BACKOFF_MS_MAX;
+    }
+}
+
+/*
+ * Make the lost connection again.  Returns: 0 it stands; 1 the session is over;
+ * or an error that ends it, of stream 0's thread only.
+ */
+static int connect_again(DwcpStream *stream, DwcpError *err)
+{
+    Again again = { .since_ns = dwcp_now_ns(),
+                    .backoff_ms = DWCP_BACKOFF_MS_MIN };
+    DwcpError last = { .text = "" };
+    bool refused;
+    int rc;
+
+    while (session_lives(stream->session)) {
+        rc = connect_once(stream, DWCP_RECONNECT_MS, &refused, &last);
+        if (rc == 0) {
+            return 0;
+        }
+        if (!refused) {
+            again.refused_since_ns = 0;
+        } else if (!again.refused_since_ns) {
+            again.refused_since_ns = dwcp_now_ns();
+        }
+        if (rc == -ENOMEM) {
+            return dwcp_fail(err, rc, "%s", last.text);
+        }
+        if (stream->index == 0) {
+            rc = again_check(stream, &again, &last, err);
+            if (rc < 0) {
+                return rc;
+            }
+        }
+        back_off(stream, &again);
+    }
+    return 1;
+}
+
+/* Serves the connection, and its successors.  @connected: the first stands. */
+static void keep_place(DwcpStream *stream, bool connected)
+{
+    DwcpFeed *feed = stream->role;
+    bool lost = !connected;
+    DwcpError err;
+    int rc = 0;
+
+    while (rc == 0) {
+        if (lost) {
+            rc = connect_again(stream, &err);
+        }
+        if (rc == 0) {
+            lost = dwcp_stream_loop(stream);
+            rc = lost ? 0 : 1;
+        }
+    }
+    if (rc < 0) {
+        dwcp_session_fail(stream->session, &err, true);
+    }
+    if (stream->index == 0) {
+        dwcp_session_set_lost(stream->session);
+    }
+    dwcp_frame_free(stream->frame);
+    stream->frame = NULL;
+    dwcp_feed_wake(feed);
+}
+
+/* ------------------------------------------------------------ threads -- */
+
+static void *join_run(void *opaque)
+{
+    DwcpStream *stream = opaque;
+    DwcpSession *session = stream->session;
+    DwcpError err, full;
+    bool refused;
+    int rc;
+
+    rc = connect_once(stream, DWCP_HANDSHAKE_MS, &refused, &err);
+    if (rc == 0 || atomic_load(&session->resume)) {
+        keep_place(stream, rc == 0);
+    } else if (rc != -ECANCELED) {
+        (void)dwcp_fail(&full, rc, "stream %u: %.200s", stream->index,
+                        err.text);
+        dwcp_session_await_end(session);
+        dwcp_session_fail(session, &full, true);
+    }
+    return NULL;
+}
+
+/* Streams 1.. and the workers; called by stream 0's thread. */
+static int start_others(DwcpSource *source, DwcpError *err)
+{
+    DwcpStream *stream;
+    int rc;
+
+    while (source->workers_started < source->workers_wanted) {
+        rc = dwcp_thread_start(&source->workers[source->workers_started],
+                               "dwcp-encode", dwcp_source_encode, source, err);
+        if (rc < 0) {
+            return rc;
+        }
+        source->workers_started++;
+    }
+    while (source->streams_started < source->streams_wanted) {
+        stream = dwcp_stream_new(&source->session, &dwcp_source_ops,
+                                 &source->feed);
+        if (!stream) {
+            return dwcp_fail(err, -ENOMEM, "no memory for stream %u",
+                             source->streams_started);
+        }
+        stream->index = source->streams_started;
+        source->streams[stream->index] = stream;
+        rc = dwcp_thread_start(&stream->thread, "dwcp-stream", join_run,
+                               stream, err);
+        if (rc < 0) {
+            dwcp_stream_free(stream);
+            source->streams[source->streams_started] = NULL;
+            return rc;
+        }
+        source->streams_started++;
+    }
+    return 0;
+}
+
+void *dwcp_source_run(void *opaque)
+{
+    DwcpStream *stream = opaque;
+    DwcpSource *source = dwcp_source_of(stream);
+    DwcpError err;
+
+    if (first_connect(stream, &err) < 0) {
+        dwcp_session_fail(&source->session, &err, false);
+        stream->pump = NULL;
+        dwcp_session_drop(&source->session, stream);
+        dwcp_stream_close(stream);
+        return NULL;
+    }
+    if (start_others(source, &err) < 0) {
+        dwcp_session_fail(&source->session, &err, true);
+    } else {
+        dwcp_session_tell_connected(&source->session);
+    }
+    keep_place(stream, true);
+    return NULL;
+}
