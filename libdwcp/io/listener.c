@@ -61,7 +61,7 @@ static void *stream_run(void *opaque)
     } else if (rc != -ECANCELED) {
         dwcp_session_tell_warned(&target->session, &err);
     }
-    dwcp_stream_close(stream);
+    dwcp_stream_close(stream, false);
     atomic_store(&stream->done, true);
     wake(target);
     return NULL;

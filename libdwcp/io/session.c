@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sodium.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/fail.h"
@@ -128,6 +129,9 @@ int dwcp_session_init(DwcpSession *session, DwcpRole role,
 void dwcp_session_clear(DwcpSession *session)
 {
     dwcp_pump_free(session->pump);
+    while (session->spares_count) {
+        close(session->spares[--session->spares_count]);
+    }
     if (session->channel_fd >= 0) {
         close(session->channel_fd);
     }
@@ -482,6 +486,47 @@ void dwcp_session_close(DwcpSession *session)
     if (session->on_end) {
         session->on_end(session);
     }
+}
+
+static int socket_family(int fd)
+{
+    int family = AF_UNSPEC;
+    socklen_t length = sizeof(family);
+
+    (void)getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length);
+    return family;
+}
+
+int dwcp_session_spare_take(DwcpSession *session, int family)
+{
+    int fd = -1;
+    unsigned i;
+
+    pthread_mutex_lock(&session->lock);
+    for (i = 0; i < session->spares_count && fd < 0; i++) {
+        if (socket_family(session->spares[i]) == family) {
+            fd = session->spares[i];
+            session->spares[i] = session->spares[--session->spares_count];
+        }
+    }
+    pthread_mutex_unlock(&session->lock);
+    return fd;
+}
+
+/* A TCP socket keeps its congestion control and buffers when it is taken apart
+ * from its peer, who sees a reset. */
+void dwcp_session_spare_give(DwcpSession *session, int fd)
+{
+    const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+
+    if (connect(fd, &nobody, sizeof(nobody)) < 0) {
+        close(fd);
+        return;
+    }
+    pthread_mutex_lock(&session->lock);
+    assert(session->spares_count < DWCP_STREAMS_MAX);
+    session->spares[session->spares_count++] = fd;
+    pthread_mutex_unlock(&session->lock);
 }
 
 int dwcp_session_take_channel(DwcpSession *session, unsigned channel,

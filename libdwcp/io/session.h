@@ -55,6 +55,8 @@ typedef struct DwcpSession {
     uint8_t session_key[DWCP_KEY_BYTES]; /* base key of those that join */
     DwcpPump *pump;  /* channel 0; stream 0's thread uses it */
     int channel_fd;  /* the user's end of channel 0; -1 = taken */
+    int spares[DWCP_STREAMS_MAX]; /* sockets that the user made for us, not in */
+    unsigned spares_count;        /* use now */
     uint64_t down_ns; /* since when no connection stands; 0 = one does, or none
                        * has yet */
     unsigned resumes; /* times that one stood again */
@@ -167,6 +169,14 @@ void dwcp_session_tell_warned(DwcpSession *session, const DwcpError *err);
 
 /* dwcp_session_close: no callback starts after this; waits for running ones */
 void dwcp_session_close(DwcpSession *session);
+
+/*
+ * dwcp_session_spare_take: a socket that the user made, if one of @family (AF_*)
+ * is left; Returns: a descriptor or -1
+ */
+int dwcp_session_spare_take(DwcpSession *session, int family);
+/* dwcp_session_spare_give: back, unconnected; closed if that does not work */
+void dwcp_session_spare_give(DwcpSession *session, int fd);
 
 int dwcp_session_take_channel(DwcpSession *session, unsigned channel,
                               DwcpError *err) DWCP_CHECKED;

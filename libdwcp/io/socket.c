@@ -206,8 +206,12 @@ static int connect_one(DwcpStream *stream, const struct sockaddr *addr,
     socklen_t code_length = sizeof(code);
 
     address_text(addr, length, what, sizeof(what));
-    stream->fd = socket(addr->sa_family,
-                        SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    stream->fd = dwcp_session_spare_take(stream->session, addr->sa_family);
+    stream->spare = stream->fd >= 0;
+    if (stream->fd < 0) {
+        stream->fd = socket(addr->sa_family,
+                            SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    }
     if (stream->fd < 0) {
         return dwcp_fail(err, -errno, "%s: %s", what, strerror(errno));
     }
@@ -228,8 +232,7 @@ static int connect_one(DwcpStream *stream, const struct sockaddr *addr,
         rc = dwcp_fail(err, -code, "%s: %s", what, strerror(code));
     }
     if (rc < 0) {
-        close(stream->fd);
-        stream->fd = -1;
+        dwcp_stream_close(stream, true);
     }
     return rc;
 }

@@ -47,7 +47,7 @@ static int connect_once(DwcpStream *stream, uint32_t ms, bool *refused,
     }
     if (rc < 0) {
         stream->pump = NULL;
-        dwcp_stream_close(stream);
+        dwcp_stream_close(stream, true);
     }
     return rc;
 }
@@ -271,7 +271,7 @@ void *dwcp_source_run(void *opaque)
         dwcp_session_fail(&source->session, &err, false);
         stream->pump = NULL;
         dwcp_session_drop(&source->session, stream);
-        dwcp_stream_close(stream);
+        dwcp_stream_close(stream, false);
         return NULL;
     }
     if (start_others(source, &err) < 0) {

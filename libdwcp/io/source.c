@@ -6,9 +6,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/fail.h"
@@ -72,6 +75,52 @@ static int port_check(const char *port, DwcpError *err)
     return dwcp_fail(err, -EINVAL, "port %.32s is not 1 to 65535", port);
 }
 
+/* Sockets as we can use them: TCP, not connected, and no more than streams. */
+static int sockets_check(const DwcpSourceOptions *options, unsigned streams,
+                         DwcpError *err)
+{
+    struct sockaddr_storage peer;
+    socklen_t length;
+    int protocol;
+    unsigned i;
+
+    if (options->sockets_count > streams) {
+        return dwcp_fail(err, -EINVAL, "%u sockets for %u streams",
+                         options->sockets_count, streams);
+    }
+    for (i = 0; i < options->sockets_count; i++) {
+        length = sizeof(protocol);
+        if (getsockopt(options->sockets[i], SOL_SOCKET, SO_PROTOCOL, &protocol,
+                       &length) < 0 ||
+            protocol != IPPROTO_TCP) {
+            return dwcp_fail(err, -EINVAL, "descriptor %d is no TCP socket",
+                             options->sockets[i]);
+        }
+        length = sizeof(peer);
+        if (getpeername(options->sockets[i], (struct sockaddr *)&peer,
+                        &length) == 0) {
+            return dwcp_fail(err, -EISCONN, "socket %d is connected",
+                             options->sockets[i]);
+        }
+    }
+    return 0;
+}
+
+/* From here on they are ours. */
+static void sockets_take(DwcpSource *source, const DwcpSourceOptions *options)
+{
+    DwcpSession *session = &source->session;
+    unsigned i;
+    int fd;
+
+    for (i = 0; i < options->sockets_count; i++) {
+        fd = options->sockets[i];
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+        (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+        session->spares[session->spares_count++] = fd;
+    }
+}
+
 static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
                          DwcpError *err)
 {
@@ -92,6 +141,9 @@ static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
                     DWCP_WORKERS_MAX, err) < 0 ||
         range_check("level", options->level, DWCP_LEVEL_AUTO, DWCP_LEVEL_MAX,
                     err) < 0) {
+        return -EINVAL;
+    }
+    if (sockets_check(options, source->streams_wanted, err) < 0) {
         return -EINVAL;
     }
     source->family = options->family;
@@ -150,6 +202,7 @@ int dwcp_source_new(const DwcpSourceOptions *options, DwcpSource **out,
         free(source);
         return rc;
     }
+    sockets_take(source, options);
     *out = source;
     return 0;
 }

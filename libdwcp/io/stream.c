@@ -105,7 +105,7 @@ void dwcp_stream_free(DwcpStream *stream)
     }
     dwcp_session_unlink(stream->session, stream);
     atomic_fetch_sub(&stream->session->memory_bytes, stream->memory_bytes);
-    dwcp_stream_close(stream);
+    dwcp_stream_close(stream, false);
     close(stream->wake_fd);
     dwcp_decoder_free(stream->decoder);
     dwcp_landing_free(stream->landing);
@@ -118,12 +118,15 @@ void dwcp_stream_free(DwcpStream *stream)
     free(stream);
 }
 
-void dwcp_stream_close(DwcpStream *stream)
+void dwcp_stream_close(DwcpStream *stream, bool reset)
 {
-    if (stream->fd >= 0) {
+    if (stream->fd >= 0 && stream->spare && reset) {
+        dwcp_session_spare_give(stream->session, stream->fd);
+    } else if (stream->fd >= 0) {
         close(stream->fd);
-        stream->fd = -1;
     }
+    stream->fd = -1;
+    stream->spare = false;
     atomic_fetch_sub(&stream->session->memory_bytes, stream->sealed_bytes);
     stream->sealed_bytes = 0;
     dwcp_sealed_free(stream->sealed);
@@ -503,6 +506,6 @@ bool dwcp_stream_loop(DwcpStream *stream)
     if (stream->index == 0 && !lost) {
         dwcp_session_set_lost(stream->session);
     }
-    dwcp_stream_close(stream);
+    dwcp_stream_close(stream, lost);
     return lost;
 }

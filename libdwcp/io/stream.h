@@ -90,6 +90,7 @@ struct DwcpStream {
     bool again; /* a stream 0 that came again: RESUME goes first */
     unsigned index;
     int fd; /* -1 = not connected */
+    bool spare; /* one of the user's sockets */
     DwcpAead *seal, *open; /* of a keyed session, else NULL */
 
     /* owner thread only */
@@ -157,8 +158,12 @@ int dwcp_stream_take_pump(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
 /* dwcp_stream_free: after its thread was joined; NULL is allowed */
 void dwcp_stream_free(DwcpStream *stream);
 
-/* dwcp_stream_close: the peer sees the end; the owner's, and once it is done */
-void dwcp_stream_close(DwcpStream *stream);
+/*
+ * dwcp_stream_close: the peer sees the end; the owner's, and once it is done
+ *
+ * @reset: as a reset, and a socket of the user's can be connected again
+ */
+void dwcp_stream_close(DwcpStream *stream, bool reset);
 
 /* dwcp_stream_pause: wait, but not beyond the session's end; the owner's, while
  * it has no connection */

@@ -177,7 +177,8 @@ typedef struct DwcpSource DwcpSource;
  *                           congestion control and buffers that the caller was
  *                           permitted to set; used before any of our own, if
  *                           their family fits, and again after a connection was
- *                           lost.  On success the library owns them
+ *                           lost; at most @streams.  On success the library
+ *                           owns them
  * @resume_ms_max: how long a session that has lost all its connections tries
  *                 to make new ones before END; 0 = default, 60000;
  *                 DWCP_RESUME_NEVER
