@@ -2,10 +2,8 @@
 
 #include "io/feed.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <sodium.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,16 +18,7 @@
  */
 #define RING_FULL_MIN 16u
 #define RING_FULL_MAX 256u
-#define CHUNK_WIRE_BYTES (32u << 10) /* at the least, if not mostly zeros */
-/* A frame should not keep its stream busy for longer. */
-#define FRAME_MS 200u
-/* DWCP_LEVEL_AUTO is one of these. */
-#define LEVEL_IDLE_LINK 2u
-#define LEVEL_FULL_LINK 3u
-/* The fastest link that may count as full: level 3 takes a third more time. */
-#define FULL_LINK_BYTES_PER_S (32u << 20)
-/* From here on 2 MiB take a large part of a second. */
-#define LEVEL_SLOW 10
+
 int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
                    uint32_t queue_bytes_max, uint32_t queue_ms_max,
                    unsigned frames_max, unsigned streams_wanted, int level,
@@ -197,30 +186,9 @@ uint64_t dwcp_feed_pending_pages(DwcpFeed *feed)
     return atomic_load(&feed->put_pages) - acked;
 }
 
-/* Bytes per second that can be expected to leave; 0 = not known yet. */
-static uint64_t rate_locked(const DwcpFeed *feed)
-{
-    uint64_t limit = feed->pacer.rate_bytes_per_s;
-
-    return limit && (!feed->rate_bytes_per_s || limit < feed->rate_bytes_per_s)
-               ? limit
-               : feed->rate_bytes_per_s;
-}
-
-/* Ready bytes beyond which workers pause. */
-static uint64_t ready_limit_locked(const DwcpFeed *feed)
-{
-    uint64_t rate = rate_locked(feed);
-    uint64_t limit = rate ? rate / 1000 * feed->queue_ms_max
-                          : DWCP_QUEUE_BYTES_START;
-
-    limit = limit < DWCP_QUEUE_BYTES_MIN ? DWCP_QUEUE_BYTES_MIN : limit;
-    return limit < feed->queue_bytes_max ? limit : feed->queue_bytes_max;
-}
-
 static bool full_locked(const DwcpFeed *feed)
 {
-    uint64_t full = 2 * ready_limit_locked(feed) / CHUNK_WIRE_BYTES;
+    uint64_t full = 2 * dwcp_feed_ready_limit_locked(feed) / DWCP_CHUNK_WIRE_BYTES;
 
     full = full < RING_FULL_MIN ? RING_FULL_MIN : full;
     full = full > RING_FULL_MAX ? RING_FULL_MAX : full;
@@ -266,235 +234,6 @@ uint64_t dwcp_feed_last_number(DwcpFeed *feed)
     last = feed->ring_in;
     pthread_mutex_unlock(&feed->lock);
     return last;
-}
-
-/* ----------------------------------------------------------- workers -- */
-
-static bool may_encode_locked(const DwcpFeed *feed)
-{
-    bool waits = feed->again_count ||
-                 (feed->ring_out != feed->ring_in &&
-                  feed->ring_out + DWCP_FRAME_CHUNKS_MAX - feed->acked.below <
-                      DWCP_NUMBERS_AHEAD_MAX);
-
-    return waits && feed->ready_bytes < ready_limit_locked(feed) &&
-           (feed->spare || feed->frames < feed->frames_max);
-}
-
-/*
- * Chunks that one frame should take: one stream's share of what waits, so that
- * the end of a round is spread over all, and what it can send in FRAME_MS.  At
- * a slow level one chunk only: _free waits for the frame that is being encoded.
- */
-static uint64_t share_locked(const DwcpFeed *feed)
-{
-    uint64_t share = (feed->ring_in - feed->ring_out) / feed->streams_wanted;
-    uint64_t rate = rate_locked(feed);
-    uint64_t timely =
-        rate / 1000 * FRAME_MS / feed->streams_wanted / CHUNK_WIRE_BYTES;
-
-    if (feed->level >= LEVEL_SLOW) {
-        return 1;
-    }
-    return rate && timely < share ? timely : share;
-}
-
-/* Is @number to be encoded again?  @take: from here on it is not. */
-static bool again_locked(DwcpFeed *feed, uint64_t number, bool take)
-{
-    uint64_t at = number % DWCP_NUMBERS_AHEAD_MAX;
-    uint64_t bit = 1ull << (at % 64);
-    bool set = feed->again[at / 64] & bit;
-
-    if (set && take) {
-        feed->again[at / 64] &= ~bit;
-        feed->again_count--;
-    }
-    return set;
-}
-
-/*
- * The lowest numbers that are to be encoded again, as many of them as follow
- * each other and fit.  What was acknowledged since on another way is not in it:
- * a chunk is on one stream at a time.
- */
-static void take_again_locked(DwcpFeed *feed, DwcpPages *pages)
-{
-    unsigned room = dwcp_plain_bytes_max(feed->session->page_size) /
-                    feed->session->page_size;
-    uint64_t number = feed->acked.below + 1;
-    const DwcpChunk *chunk;
-
-    while (!again_locked(feed, number, false)) {
-        number++;
-        assert(number <= feed->ring_out);
-    }
-    pages->number = number;
-    pages->count = 0;
-    do {
-        chunk = &feed->ring[(number - 1) & (feed->ring_size - 1)];
-        if (room < (unsigned)__builtin_popcountll(chunk->present)) {
-            break;
-        }
-        room -= (unsigned)__builtin_popcountll(chunk->present);
-        pages->chunks[pages->count++] = *chunk;
-        (void)again_locked(feed, number++, true);
-    } while (pages->count < DWCP_FRAME_CHUNKS_MAX &&
-             again_locked(feed, number, false));
-}
-
-/* Moves chunks from the ring to @pages; the number follows the position. */
-static void take_chunks_locked(DwcpFeed *feed, DwcpPages *pages)
-{
-    uint64_t share = share_locked(feed);
-    unsigned room = dwcp_plain_bytes_max(feed->session->page_size) /
-                    feed->session->page_size;
-    const DwcpChunk *chunk;
-
-    pages->number = feed->ring_out + 1;
-    pages->count = 0;
-    do {
-        chunk = &feed->ring[feed->ring_out & (feed->ring_size - 1)];
-        if (room < (unsigned)__builtin_popcountll(chunk->present)) {
-            break;
-        }
-        room -= (unsigned)__builtin_popcountll(chunk->present);
-        pages->chunks[pages->count++] = *chunk;
-        feed->ring_out++;
-    } while (pages->count < share && pages->count < DWCP_FRAME_CHUNKS_MAX &&
-             feed->ring_out != feed->ring_in);
-}
-
-/*
- * What an idle link costs is time, what a full one costs is bytes.  Level 1 is
- * not offered: it saves a fifth of level 2's time and sends half as much again.
- */
-static unsigned level_locked(const DwcpFeed *feed)
-{
-    uint64_t rate = rate_locked(feed);
-
-    if (feed->level >= 0) {
-        return (unsigned)feed->level;
-    }
-    return rate && rate <= FULL_LINK_BYTES_PER_S &&
-                   feed->ready_bytes >= ready_limit_locked(feed) / 2
-               ? LEVEL_FULL_LINK
-               : LEVEL_IDLE_LINK;
-}
-
-/* Returns: a frame that the pool had room for, or NULL: out of memory. */
-static DwcpFrame *frame_new(DwcpFeed *feed)
-{
-    uint32_t page_size = feed->session->page_size;
-    size_t bytes = feed->level ? dwcp_frame_bytes_max(page_size)
-                               : dwcp_frame_head_bytes_max();
-    size_t parts = feed->level ? 0 : dwcp_raw_parts_max(page_size);
-    size_t size = sizeof(DwcpFrame) + bytes + parts * sizeof(struct iovec);
-    DwcpFrame *frame = malloc(size);
-    DwcpError err;
-
-    _Static_assert(offsetof(DwcpFrame, bytes) % _Alignof(struct iovec) == 0 &&
-                       DWCP_RECORD_HEADER % _Alignof(struct iovec) == 0 &&
-                       DWCP_PAGES_CHUNK % _Alignof(struct iovec) == 0,
-                   "the parts stand aligned behind the head");
-
-    if (!frame) {
-        (void)dwcp_fail(&err, -ENOMEM, "no memory for a frame");
-        dwcp_session_fail(feed->session, &err, true);
-        return NULL;
-    }
-    frame->guest = parts ? (struct iovec *)(void *)(frame->bytes + bytes)
-                         : NULL;
-    frame->guest_count = 0;
-    frame->used = 0;
-    atomic_fetch_add(&feed->session->memory_bytes, size);
-    return frame;
-}
-
-int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame,
-                   unsigned *level)
-{
-    DwcpSession *session = feed->session;
-    DwcpFrame *taken;
-    bool again;
-
-    pthread_mutex_lock(&feed->lock);
-    while (!atomic_load(&session->dead) && !atomic_load(&session->closing) &&
-           !may_encode_locked(feed)) {
-        pthread_cond_wait(&feed->work, &feed->lock);
-    }
-    if (atomic_load(&session->dead) || atomic_load(&session->closing)) {
-        pthread_mutex_unlock(&feed->lock);
-        return -ECANCELED;
-    }
-    *level = feed->level_now = level_locked(feed);
-    again = feed->again_count;
-    if (again) {
-        take_again_locked(feed, pages);
-    } else {
-        take_chunks_locked(feed, pages);
-    }
-    taken = feed->spare;
-    if (taken) {
-        feed->spare = taken->next;
-    } else {
-        feed->frames++;
-    }
-    if (may_encode_locked(feed)) {
-        pthread_cond_signal(&feed->work); /* one signal may stand for many */
-    }
-    pthread_cond_broadcast(&feed->drain);
-    pthread_mutex_unlock(&feed->lock);
-    if (!taken) {
-        taken = frame_new(feed);
-    }
-    if (taken) {
-        taken->again = again;
-    }
-    *frame = taken;
-    return taken ? 0 : -ECANCELED;
-}
-
-/* What is described again was counted before. */
-static void count_pages_locked(DwcpFeed *feed, const DwcpFrame *frame,
-                               const DwcpPages *pages)
-{
-    unsigned plain = dwcp_pages_plain(pages);
-
-    if (frame->again) {
-        feed->again_pages += frame->pages;
-        return;
-    }
-    feed->zero_pages += frame->pages - plain;
-    if (pages->codec == DWCP_CODEC_ZSTD) {
-        feed->zstd_pages += plain;
-    } else {
-        feed->raw_pages += plain;
-    }
-}
-
-void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages)
-{
-    DwcpStream *idle = NULL;
-
-    frame->number = pages->number;
-    frame->count = pages->count;
-    frame->pages = dwcp_pages_present(pages);
-    frame->next = NULL;
-    frame->used = frame->head > frame->used ? frame->head : frame->used;
-    pthread_mutex_lock(&feed->lock);
-    count_pages_locked(feed, frame, pages);
-    *feed->ready_end = frame;
-    feed->ready_end = &frame->next;
-    feed->ready_bytes += frame->length;
-    if (feed->idle) {
-        idle = feed->streams[__builtin_ctzll(feed->idle)];
-        feed->idle &= feed->idle - 1;
-    }
-    pthread_mutex_unlock(&feed->lock);
-    if (idle) {
-        dwcp_stream_wake(idle);
-    }
 }
 
 void dwcp_feed_wake(DwcpFeed *feed)

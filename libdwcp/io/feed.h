@@ -34,6 +34,9 @@
 #include "core/seqset.h"
 #include "io/stream.h"
 
+/* What a chunk becomes at the least, if it is not mostly zeros. */
+#define DWCP_CHUNK_WIRE_BYTES (32u << 10)
+
 typedef struct DwcpFeed {
     /* set at init, read-only */
     DwcpSource *source;
@@ -117,6 +120,12 @@ uint64_t dwcp_feed_last_number(DwcpFeed *feed);
  */
 int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame,
                    unsigned *level) DWCP_CHECKED;
+
+/* dwcp_feed_rate_locked: bytes per second that can be expected to leave; 0 =
+ * not known yet */
+uint64_t dwcp_feed_rate_locked(const DwcpFeed *feed);
+/* dwcp_feed_ready_limit_locked: ready bytes beyond which workers pause */
+uint64_t dwcp_feed_ready_limit_locked(const DwcpFeed *feed);
 
 /* dwcp_feed_ready: a worker's frame is encoded; takes the frame */
 void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages);
