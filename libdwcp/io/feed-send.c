@@ -162,6 +162,7 @@ void dwcp_feed_lost(DwcpStream *stream)
     DwcpFeed *feed = stream->role;
     const struct DwcpUnacked *unacked;
     DwcpFrame *frame = stream->frame;
+    uint64_t idle;
 
     pthread_mutex_lock(&feed->lock);
     for (; stream->acked_frames < stream->sent_frames;
@@ -175,7 +176,11 @@ void dwcp_feed_lost(DwcpStream *stream)
         frame->next = feed->spare;
         feed->spare = frame;
     }
-    feed->idle &= ~(1ull << stream->index);
+    /* It may have been woken for a frame that waits: others must look. */
+    for (idle = feed->idle; idle; idle &= idle - 1) {
+        dwcp_stream_wake(feed->streams[__builtin_ctzll(idle)]);
+    }
+    feed->idle = 0;
     pthread_cond_broadcast(&feed->work);
     pthread_mutex_unlock(&feed->lock);
     stream->frame = NULL;

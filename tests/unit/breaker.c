@@ -30,8 +30,9 @@ struct Breaker {
     atomic_bool stop, shut, hold;
     atomic_uint count;
     atomic_ullong passed;
-    GMutex lock;
-    GArray *resets; /* ints, guarded by lock */
+    pthread_mutex_t lock;
+    int resets[64]; /* that were asked for; guarded by lock */
+    unsigned resets_count;
     Pair pairs[PAIRS_MAX]; /* the thread's */
 };
 
@@ -78,10 +79,9 @@ static void do_resets(Breaker *breaker)
     unsigned count = atomic_load(&breaker->count), i;
     int which;
 
-    g_mutex_lock(&breaker->lock);
-    while (breaker->resets->len) {
-        which = g_array_index(breaker->resets, int, 0);
-        g_array_remove_index(breaker->resets, 0);
+    pthread_mutex_lock(&breaker->lock);
+    while (breaker->resets_count) {
+        which = breaker->resets[--breaker->resets_count];
         for (i = 0; i < count; i++) {
             if (breaker->pairs[i].fds[0] >= 0 &&
                 (which < 0 || which == (int)i)) {
@@ -92,7 +92,7 @@ static void do_resets(Breaker *breaker)
             }
         }
     }
-    g_mutex_unlock(&breaker->lock);
+    pthread_mutex_unlock(&breaker->lock);
 }
 
 /* Returns: false: this direction has ended. */
@@ -187,8 +187,7 @@ Breaker *breaker_new(const char *target_port, char *port)
     g_strlcpy(breaker->target_port, target_port, sizeof(breaker->target_port));
     breaker->listen_fd = kit_listen(port);
     breaker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    breaker->resets = g_array_new(FALSE, FALSE, sizeof(int));
-    g_mutex_init(&breaker->lock);
+    pthread_mutex_init(&breaker->lock, NULL);
     breaker->thread = g_thread_new("breaker", breaker_run, breaker);
     return breaker;
 }
@@ -200,16 +199,16 @@ void breaker_free(Breaker *breaker)
     g_thread_join(breaker->thread);
     close(breaker->listen_fd);
     close(breaker->wake_fd);
-    g_array_free(breaker->resets, TRUE);
-    g_mutex_clear(&breaker->lock);
+    pthread_mutex_destroy(&breaker->lock);
     g_free(breaker);
 }
 
 void breaker_reset(Breaker *breaker, int number)
 {
-    g_mutex_lock(&breaker->lock);
-    g_array_append_val(breaker->resets, number);
-    g_mutex_unlock(&breaker->lock);
+    pthread_mutex_lock(&breaker->lock);
+    g_assert_cmpuint(breaker->resets_count, <, G_N_ELEMENTS(breaker->resets));
+    breaker->resets[breaker->resets_count++] = number;
+    pthread_mutex_unlock(&breaker->lock);
     wake(breaker);
 }
 

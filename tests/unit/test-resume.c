@@ -145,7 +145,11 @@ static void test_reset(gconstpointer opaque)
     g_assert_cmpint(dwcp_target_begin(c.target.target), ==, 0);
     for (round = 0; round < times; round++) {
         dwcp_source_round(c.source.source);
-        fill(rnd, c.source.ram + round * 100 * PAGE, 500);
+        if (g_strcmp0(g_getenv("DWCP_SANITIZED"), "thread") != 0) {
+            /* Workers read on: a race that is meant, and that the thread
+             * sanitizer takes minutes to look at. */
+            fill(rnd, c.source.ram + round * 100 * PAGE, 500);
+        }
         g_assert_cmpint(dwcp_source_put(c.source.source, 0, 0, LARGE), ==, 0);
         passed = breaker_passed(c.breaker);
         while (breaker_passed(c.breaker) < passed + (2u << 20)) {
