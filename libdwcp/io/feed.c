@@ -214,7 +214,7 @@ int dwcp_feed_wait(DwcpFeed *feed, unsigned timeout_ms)
 
     pthread_mutex_lock(&feed->lock);
     while (!atomic_load(&feed->session->dead) && rc == 0 &&
-           (full_locked(feed) ||
+           (full_locked(feed) || atomic_load(&feed->session->down) ||
             (dwcp_feed_pending_pages(feed) &&
              atomic_load(&feed->acked_pages) == acked))) {
         rc = pthread_cond_timedwait(&feed->drain, &feed->lock, &until);

@@ -340,6 +340,7 @@ int dwcp_session_adopt(DwcpSession *session, DwcpStream *stream)
         session->streams[index] = stream;
         session->resumes += session->down_ns != 0;
         session->down_ns = 0;
+        atomic_store(&session->down, false);
         pthread_cond_broadcast(&session->changed);
     }
     pthread_mutex_unlock(&session->lock);
@@ -363,6 +364,9 @@ void dwcp_session_drop(DwcpSession *session, DwcpStream *stream)
         session->streams[stream->index] = NULL;
         if (!count_streams_locked(session)) {
             session->down_ns = dwcp_now_ns();
+            atomic_store(&session->down,
+                         session->phase != DWCP_PHASE_SEALED &&
+                             session->phase != DWCP_PHASE_FAILED);
         }
         pthread_cond_broadcast(&session->changed);
     }

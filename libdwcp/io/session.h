@@ -67,6 +67,7 @@ typedef struct DwcpSession {
     atomic_bool dead;    /* FAILED */
     atomic_bool closing; /* _free was called: no callback starts any more */
     atomic_bool resume;  /* lost connections are replaced: both sides can */
+    atomic_bool down;    /* no connection stands, but one may again */
     /* written by stream threads, read by stream 0's */
     atomic_ullong heard_ns;    /* last sign of life of the peer */
     atomic_ullong progress_ns; /* last byte of a frame sent, frame acknowledged,

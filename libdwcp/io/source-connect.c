@@ -155,6 +155,7 @@ static int connect_again(DwcpStream *stream, DwcpError *err)
     while (session_lives(stream->session)) {
         rc = connect_once(stream, DWCP_RECONNECT_MS, &refused, &last);
         if (rc == 0) {
+            dwcp_feed_wake(stream->role); /* who waits for a connection */
             return 0;
         }
         if (!refused) {

@@ -305,7 +305,8 @@ DWCP_API bool dwcp_source_full(DwcpSource *source);
 /*
  * dwcp_source_wait: wait until there is room and something was acknowledged
  *
- * Returns at once when the session is idle (nothing pending).  Must be called
+ * Returns at once when the session is idle (nothing pending), but not while it
+ * has no connection: then there is nothing to do but to wait.  Must be called
  * without any lock that a cancel needs.
  *
  * Returns: 0 room or idle, 1 @timeout_ms passed, or the session's error.
