@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "wan-gso.h"
+#include "wan-sum.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -14,26 +15,6 @@
 
 _Static_assert(sizeof(struct virtio_net_hdr) == WAN_VNET_BYTES,
                "the TUN device's header");
-
-/* The one's complement sum of RFC 1071, not yet folded. Bytes in memory order
- * are summed as big-endian words. */
-static uint32_t sum_bytes(const uint8_t *bytes, size_t length, uint32_t sum)
-{
-    size_t i;
-
-    for (i = 0; i + 1 < length; i += 2) {
-        sum += ((uint32_t)bytes[i] << 8) | bytes[i + 1];
-    }
-    return sum;
-}
-
-static uint16_t fold_sum(uint32_t sum)
-{
-    while (sum >> 16) {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    return htons((uint16_t)sum);
-}
 
 int wan_gso_parse(const uint8_t *frame, size_t length, WanSegments *out)
 {
@@ -110,7 +91,8 @@ static void fix_ipv4(uint8_t *packet, uint32_t packet_bytes, uint32_t first)
     header.ip_id = htons((uint16_t)(ntohs(header.ip_id) + first));
     header.ip_sum = 0;
     memcpy(packet, &header, sizeof(header));
-    header.ip_sum = (uint16_t)~fold_sum(sum_bytes(packet, header_bytes, 0));
+    header.ip_sum =
+        (uint16_t)~wan_sum_fold(wan_sum_bytes(packet, header_bytes, 0));
     memcpy(packet, &header, sizeof(header));
 }
 
@@ -130,11 +112,11 @@ static uint16_t pseudo_sum(const uint8_t *packet, bool ipv4, uint32_t tcp_bytes)
     uint32_t sum = tcp_bytes + IPPROTO_TCP;
 
     if (ipv4) {
-        return fold_sum(
-            sum_bytes(packet + offsetof(struct ip, ip_src), 8, sum));
+        return wan_sum_fold(
+            wan_sum_bytes(packet + offsetof(struct ip, ip_src), 8, sum));
     }
-    return fold_sum(
-        sum_bytes(packet + offsetof(struct ip6_hdr, ip6_src), 32, sum));
+    return wan_sum_fold(
+        wan_sum_bytes(packet + offsetof(struct ip6_hdr, ip6_src), 32, sum));
 }
 
 size_t wan_gso_extract(const uint8_t *frame, const WanSegments *shape,

@@ -31,7 +31,8 @@ int wan_link_init(WanLink *link, size_t ring_bytes, uint64_t seed)
     link->ring = malloc(ring_bytes);
     link->scratch = malloc(WAN_FRAME_MAX);
     link->frames = calloc(WAN_FRAMES_MAX, sizeof(*link->frames));
-    if (!link->ring || !link->scratch || !link->frames) {
+    if (!link->ring || !link->scratch || !link->frames ||
+        wan_flows_init(&link->flows) < 0) {
         wan_link_clear(link);
         return -ENOMEM;
     }
@@ -43,6 +44,7 @@ void wan_link_clear(WanLink *link)
     free(link->ring);
     free(link->scratch);
     free(link->frames);
+    wan_flows_clear(&link->flows);
     memset(link, 0, sizeof(*link));
 }
 
@@ -92,17 +94,33 @@ static void overtake(WanLink *link, uint64_t index)
     earlier->length = later->length;
     earlier->packets = later->packets;
     earlier->wire_bytes = later->wire_bytes;
+    earlier->flow = later->flow;
     earlier->end = freed;
     later->offset = swap.offset;
     later->length = swap.length;
     later->packets = swap.packets;
     later->wire_bytes = swap.wire_bytes;
+    later->flow = swap.flow;
 }
 
 static uint64_t start_ns(const WanLink *link, const WanFrame *frame)
 {
     return frame->arrived_ns > link->busy_until_ns ? frame->arrived_ns
                                                    : link->busy_until_ns;
+}
+
+static void note_carried(WanLink *link, const WanFrame *frame)
+{
+    WanRun run = {.flow = frame->flow,
+                  .seq = frame->seq,
+                  .payload_bytes = frame->payload_bytes,
+                  .segment_bytes = frame->segment_bytes};
+
+    if (frame->payload_bytes > 0) {
+        run.header_bytes =
+            (frame->wire_bytes - frame->payload_bytes) / frame->packets;
+        wan_flows_carry(&link->flows, &run);
+    }
 }
 
 /* Moves what the serializer has finished by now into the delay line. */
@@ -121,6 +139,7 @@ static void advance(WanLink *link, uint64_t now_ns)
         link->busy_until_ns = finish_ns;
         link->queued_bytes -= frame->wire_bytes;
         count(&link->counters.sent, frame->packets, frame->wire_bytes);
+        note_carried(link, frame);
         frame->due_ns = finish_ns + path_delay_ns(link);
         if (frame->length == 0) {
             count(&link->counters.lost, frame->packets, frame->wire_bytes);
@@ -166,6 +185,7 @@ void wan_link_reset_counters(WanLink *link, uint64_t now_ns)
     advance(link, now_ns);
     memset(&link->counters, 0, sizeof(link->counters));
     link->counters.queue_high_bytes = link->queued_bytes;
+    wan_flows_reset_counters(&link->flows);
 }
 
 /* A frame is in one piece: near the end of the ring it starts over. */
@@ -235,22 +255,42 @@ static uint32_t segments_that_fit(const WanLink *link, const WanSegments *shape)
     return fit < shape->count ? fit : shape->count;
 }
 
-/* Puts a run of segments at the end of the queue; lost ones have no bytes. */
-static void append(WanLink *link, uint32_t length, uint32_t packets,
-                   uint32_t wire_bytes, uint64_t now_ns)
+/* A frame's segments and, if it is TCP, whose they are. */
+typedef struct Offer {
+    WanSegments shape;
+    WanTcp tcp;
+    WanFlowRef flow; /* number 0: not TCP */
+    uint64_t now_ns;
+} Offer;
+
+/* Puts segments [first, first + packets) at the end of the queue, with the
+ * bytes that lie at the ring's tail; lost ones have none. */
+static void append(WanLink *link, const Offer *offer, uint32_t first,
+                   uint32_t packets, uint32_t length)
 {
     WanFrame *frame = frame_at(link, link->frames_tail);
+    uint32_t payload_bytes = offer->tcp.payload_bytes;
+    uint32_t each = payload_bytes;
 
-    frame->offset = (uint32_t)(link->ring_tail % link->ring_bytes);
+    if (offer->shape.header_bytes > 0) {
+        each = offer->shape.segment_bytes;
+        payload_bytes = wan_gso_wire_bytes(&offer->shape, first, packets) -
+                        packets * offer->shape.header_bytes;
+    }
+    *frame = (WanFrame){
+        .arrived_ns = offer->now_ns,
+        .offset = (uint32_t)(link->ring_tail % link->ring_bytes),
+        .end = link->ring_tail + length,
+        .length = length,
+        .packets = packets,
+        .wire_bytes = wan_gso_wire_bytes(&offer->shape, first, packets),
+        .flow = offer->flow,
+        .seq = offer->tcp.seq + first * each,
+        .payload_bytes = payload_bytes,
+        .segment_bytes = each};
     link->ring_tail += length;
-    *frame = (WanFrame){.arrived_ns = now_ns,
-                        .end = link->ring_tail,
-                        .offset = frame->offset,
-                        .length = length,
-                        .packets = packets,
-                        .wire_bytes = wire_bytes};
     link->frames_tail++;
-    link->queued_bytes += wire_bytes;
+    link->queued_bytes += frame->wire_bytes;
     if (link->queued_bytes > link->counters.queue_high_bytes) {
         link->counters.queue_high_bytes = link->queued_bytes;
     }
@@ -258,76 +298,118 @@ static void append(WanLink *link, uint32_t length, uint32_t packets,
 
 /* Appends the first @fit segments of a frame of which some are lost: each run
  * of equal fate by itself. */
-static void append_runs(WanLink *link, const uint8_t *frame,
-                        const WanSegments *shape, const bool *lost,
-                        uint32_t fit, uint64_t now_ns)
+static void append_runs(WanLink *link, const Offer *offer, const uint8_t *frame,
+                        const bool *lost, uint32_t fit)
 {
     uint32_t first, next;
 
     for (first = 0; first < fit; first = next) {
-        uint32_t wire_bytes, length = 0;
+        uint32_t length = 0;
 
         next = first + 1;
         while (next < fit && lost[next] == lost[first]) {
             next++;
         }
-        wire_bytes = wan_gso_wire_bytes(shape, first, next - first);
         if (!reserve_in_ring(link)) {
-            count(&link->counters.buffer_drops, next - first, wire_bytes);
+            count(&link->counters.buffer_drops, next - first,
+                  wan_gso_wire_bytes(&offer->shape, first, next - first));
             continue;
         }
         if (!lost[first]) {
             length = (uint32_t)wan_gso_extract(
-                frame, shape, first, next - first,
+                frame, &offer->shape, first, next - first,
                 link->ring + link->ring_tail % link->ring_bytes);
         }
-        append(link, length, next - first, wire_bytes, now_ns);
+        append(link, offer, first, next - first, length);
+    }
+}
+
+/* Finds the flow of an offer. Returns whether it may pass; if it may not, the
+ * answer to its sender is made. */
+static bool passes(WanLink *link, const uint8_t *frame, size_t length,
+                   Offer *offer)
+{
+    const WanFlow *flow;
+
+    if (!wan_tcp_parse(frame, length, &offer->tcp)) {
+        return true;
+    }
+    flow = wan_flows_note(&link->flows, &offer->tcp);
+    offer->flow = wan_flows_ref(&link->flows, flow);
+    if (flow->fate == WAN_FATE_RESET) {
+        link->reply_bytes = wan_tcp_build_answer(&offer->tcp, link->reply);
+    }
+    return flow->fate == WAN_FATE_NONE;
+}
+
+static void enqueue(WanLink *link, const Offer *offer, uint8_t *frame,
+                    size_t length)
+{
+    bool lost[WAN_SEGMENTS_MAX];
+    bool any_lost = false;
+    uint32_t fit = segments_that_fit(link, &offer->shape);
+    uint32_t i, missing = offer->shape.count - fit;
+
+    if (missing > 0) {
+        count(&link->counters.queue_drops, missing,
+              wan_gso_wire_bytes(&offer->shape, fit, missing));
+    }
+    for (i = 0; i < fit; i++) {
+        lost[i] = wan_loss_draw(&link->loss);
+        any_lost |= lost[i];
+    }
+    if (missing == 0 && !any_lost) {
+        append(link, offer, 0, fit, (uint32_t)length);
+    } else {
+        memcpy(link->scratch, frame, length);
+        append_runs(link, offer, link->scratch, lost, fit);
     }
 }
 
 void wan_link_offer(WanLink *link, uint8_t *frame, size_t length,
                     uint64_t now_ns)
 {
-    bool lost[WAN_SEGMENTS_MAX];
-    WanSegments shape;
-    uint32_t fit, i;
-    bool any_lost = false;
+    Offer offer = {.now_ns = now_ns};
+    WanCount *drops = NULL;
 
     advance(link, now_ns);
-    if (wan_gso_parse(frame, length, &shape) < 0) {
+    link->reply_bytes = 0;
+    if (wan_gso_parse(frame, length, &offer.shape) < 0) {
         count(&link->counters.bad_frames, 1, length);
         return;
     }
-    count(&link->counters.offered, shape.count, shape.wire_bytes);
+    count(&link->counters.offered, offer.shape.count, offer.shape.wire_bytes);
     if (link->cut) {
-        count(&link->counters.cut_drops, shape.count, shape.wire_bytes);
-        return;
+        drops = &link->counters.cut_drops;
+    } else if (!passes(link, frame, length, &offer)) {
+        drops = &link->counters.killed_drops;
+    } else if (frame == link->scratch) {
+        drops = &link->counters.buffer_drops;
     }
-    if (frame == link->scratch) {
-        count(&link->counters.buffer_drops, shape.count, shape.wire_bytes);
-        return;
-    }
-    fit = segments_that_fit(link, &shape);
-    if (fit < shape.count) {
-        count(&link->counters.queue_drops, shape.count - fit,
-              wan_gso_wire_bytes(&shape, fit, shape.count - fit));
-    }
-    for (i = 0; i < fit; i++) {
-        lost[i] = wan_loss_draw(&link->loss);
-        any_lost |= lost[i];
-    }
-    if (fit == shape.count && !any_lost) {
-        append(link, (uint32_t)length, fit, shape.wire_bytes, now_ns);
+    if (drops) {
+        count(drops, offer.shape.count, offer.shape.wire_bytes);
     } else {
-        memcpy(link->scratch, frame, length);
-        append_runs(link, link->scratch, &shape, lost, fit, now_ns);
+        enqueue(link, &offer, frame, length);
     }
+}
+
+const uint8_t *wan_link_reply(const WanLink *link, size_t *length)
+{
+    *length = link->reply_bytes;
+    return link->reply_bytes > 0 ? link->reply : NULL;
 }
 
 static void release_head(WanLink *link)
 {
     link->ring_head = frame_at(link, link->frames_head)->end;
     link->frames_head++;
+}
+
+static bool is_killed(const WanLink *link, const WanFrame *frame)
+{
+    const WanFlow *flow = wan_flows_at(&link->flows, frame->flow);
+
+    return flow && flow->fate != WAN_FATE_NONE;
 }
 
 const uint8_t *wan_link_due(WanLink *link, uint64_t now_ns, size_t *length)
@@ -339,9 +421,13 @@ const uint8_t *wan_link_due(WanLink *link, uint64_t now_ns, size_t *length)
         if (frame->due_ns > now_ns) {
             return NULL;
         }
-        if (frame->length > 0) {
+        if (frame->length > 0 && !is_killed(link, frame)) {
             *length = frame->length;
             return link->ring + frame->offset;
+        }
+        if (frame->length > 0) {
+            count(&link->counters.killed_drops, frame->packets,
+                  frame->wire_bytes);
         }
         release_head(link);
     }

@@ -20,6 +20,7 @@
 #ifndef WAN_LINK_H
 #define WAN_LINK_H
 
+#include "wan-flow.h"
 #include "wan-gso.h"
 #include "wan-loss.h"
 
@@ -41,15 +42,11 @@ typedef struct WanLinkConfig {
     WanLossConfig loss;
 } WanLinkConfig;
 
-typedef struct WanCount {
-    uint64_t packets; /* segments as a wire would carry them */
-    uint64_t bytes;   /* with their IP and TCP headers */
-} WanCount;
-
 typedef struct WanCounters {
     WanCount offered;      /* from the sending host */
     WanCount queue_drops;  /* queue full */
     WanCount cut_drops;    /* offered or under way while the link was cut */
+    WanCount killed_drops; /* of flows that were to end */
     WanCount buffer_drops; /* the emulator's own memory was full */
     WanCount bad_frames;   /* not understood */
     WanCount sent;         /* through the bottleneck: what the link carried */
@@ -68,13 +65,21 @@ typedef struct WanFrame {
     uint32_t length;
     uint32_t packets;
     uint32_t wire_bytes;
+    WanFlowRef flow; /* number 0: not TCP */
+    uint32_t seq;    /* of the first byte of payload */
+    uint32_t payload_bytes;
+    uint32_t segment_bytes; /* payload of each packet but the last */
 } WanFrame;
 
 typedef struct WanLink {
     WanLinkConfig config;
     WanCounters counters;
     WanLoss loss;
+    WanFlows flows;
     bool cut;
+
+    uint8_t reply[WAN_RESET_MAX]; /* for the sender of the last frame */
+    size_t reply_bytes;
 
     uint8_t *ring;
     uint64_t ring_bytes;
@@ -121,6 +126,12 @@ uint8_t *wan_link_reserve(WanLink *link);
 /* Takes the frame of @length bytes that was put where wan_link_reserve() said. */
 void wan_link_offer(WanLink *link, uint8_t *frame, size_t length,
                     uint64_t now_ns);
+
+/*
+ * The frame that answers the last offer at once, because its flow has the fate
+ * WAN_FATE_RESET; NULL if there is none. Valid until the next offer.
+ */
+const uint8_t *wan_link_reply(const WanLink *link, size_t *length);
 
 /*
  * The next frame that is due, until wan_link_done(); NULL if there is none.

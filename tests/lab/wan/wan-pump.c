@@ -46,6 +46,17 @@ static bool send_due(WanPump *pump)
     return true;
 }
 
+/* Answers what was read in the name of the other end. */
+static void send_reply(WanPump *pump)
+{
+    size_t length;
+    const uint8_t *frame = wan_link_reply(&pump->link, &length);
+
+    if (frame && write(pump->from_fd, frame, length) < 0) {
+        pump->write_errors++;
+    }
+}
+
 /* Reads up to a batch. Returns how many, or -1 when the device is gone. */
 static int read_batch(WanPump *pump)
 {
@@ -59,6 +70,7 @@ static int read_batch(WanPump *pump)
             return errno == EBADFD ? -1 : i;
         }
         wan_link_offer(&pump->link, frame, (size_t)length, wan_now_ns());
+        send_reply(pump);
     }
     return i;
 }

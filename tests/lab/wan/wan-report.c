@@ -59,11 +59,14 @@ static void add_direction(Text *text, const WanLink *link,
     add_count(text, "offered", &counters->offered);
     add_count(text, "queue_drops", &counters->queue_drops);
     add_count(text, "cut_drops", &counters->cut_drops);
+    add_count(text, "killed_drops", &counters->killed_drops);
     add_count(text, "buffer_drops", &counters->buffer_drops);
     add_count(text, "bad_frames", &counters->bad_frames);
     add_count(text, "sent", &counters->sent);
     add_count(text, "lost", &counters->lost);
     add_count(text, "delivered", &counters->delivered);
+    add_count(text, "first", &link->flows.first);
+    add_count(text, "again", &link->flows.again);
     add(text,
         ",\"queue_bytes\":%" PRIu64 ",\"queue_high_bytes\":%" PRIu64
         ",\"write_errors\":%" PRIu64,
