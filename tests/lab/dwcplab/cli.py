@@ -68,10 +68,16 @@ def parse_arguments(argv):
 
     link = commands.add_parser(
         "link", help="set [ab|ba] NAME VALUE..., cut [ab|ba], mend [ab|ba], "
-        "stats, reset, series FILE|off")
+        "stats, flows, reset (the counters), reset --flow FLOW (ends "
+        "connections), blackhole FLOW, series FILE|off; a FLOW is random, "
+        "all, or a number of flows")
     link.add_argument("--pair", default="a-b", metavar="A-B")
+    link.add_argument("--flow", metavar="FLOW")
+    link.add_argument("--port", type=int,
+                      help="only connections with this port at either end")
     link.add_argument("action", choices=("set", "cut", "mend", "stats",
-                                         "reset", "series"))
+                                         "flows", "reset", "blackhole",
+                                         "series"))
     link.add_argument("words", nargs="*")
     return parser.parse_args(argv)
 
@@ -208,8 +214,16 @@ def link_command(arguments):
     control = Lab.attach(arguments.state).link(first, second)
     if arguments.action == "stats":
         print(json.dumps(control.stats(), indent=1))
+    elif arguments.action == "flows":
+        print(json.dumps(control.flows(arguments.port), indent=1))
+    elif arguments.action == "reset" and arguments.flow:
+        print(*control.reset_flow(arguments.flow, arguments.port))
     elif arguments.action == "reset":
         control.reset()
+    elif arguments.action == "blackhole":
+        if len(arguments.words) != 1:
+            raise LabError("blackhole: random, all, or a number of flows")
+        print(*control.blackhole(arguments.words[0], arguments.port))
     elif arguments.action == "series":
         if len(arguments.words) != 1:
             raise LabError("series: a file, or off")

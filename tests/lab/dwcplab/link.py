@@ -65,6 +65,10 @@ SETTINGS = {"rate_mbit": "rate", "rtt_ms": "rtt", "delay_ms": "delay",
             "reorder": "reorder", "queue": "queue"}
 
 
+def _given(port):
+    return () if port is None else (port,)
+
+
 class WanControl:
     """A running emulator, through its control socket.
 
@@ -118,6 +122,23 @@ class WanControl:
     def mend(self, direction=None):
         self.command(*self._about("mend", direction))
 
+    def flows(self, port=None):
+        """The TCP connections, of a port at either end; see wan-report.h."""
+        return json.loads(self.command("flows", *_given(port)))["flows"]
+
+    def reset_flow(self, which="random", port=None):
+        """Ends connections by resets to both ends: "random" (one), "all", or
+        the number of one in flows(). Returns the numbers."""
+        return self._kill("reset", which, port)
+
+    def blackhole(self, which, port=None):
+        """The same, but drops all their packets from now on."""
+        return self._kill("drop", which, port)
+
+    def _kill(self, how, which, port):
+        return json.loads(self.command("kill", how, which,
+                                       *_given(port)))["killed"]
+
     def stats(self):
         """Configuration and counters of both directions; see wan-link.h."""
         return json.loads(self.command("stats"))
@@ -165,3 +186,4 @@ class VethControl:
                        "(--rate, --rtt, ...)")
 
     command = set = cut = mend = series = _refuse
+    flows = reset_flow = blackhole = _refuse

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "wan-control.h"
 #include "wan-config.h"
+#include "wan-kill.h"
 #include "wan-report.h"
 
 #include <stdio.h>
@@ -131,12 +132,62 @@ static void run_series(const Command *command)
     answer_ok(command);
 }
 
+/* Reads the last word, if there is one, as a port; 0 is any. */
+static int take_port(const Command *command, char *const *word, uint16_t *port)
+{
+    uint64_t value = 0;
+
+    if (*word && (word[1] || wan_parse_u64(*word, UINT16_MAX, &value) < 0)) {
+        answer_error(command, "a port and nothing behind it expected");
+        return -1;
+    }
+    *port = (uint16_t)value;
+    return 0;
+}
+
+static void run_flows(const Command *command)
+{
+    uint16_t port;
+
+    if (take_port(command, command->words, &port) == 0) {
+        wan_report_flows(command->wan, port, command->answer, WAN_ANSWER_BYTES);
+    }
+}
+
+static void run_kill(const Command *command)
+{
+    char **words = command->words;
+    WanKill kill = {.fate = WAN_FATE_RESET};
+    uint64_t number = 0;
+
+    if (words[0] && strcmp(words[0], "drop") == 0) {
+        kill.fate = WAN_FATE_DROP;
+    } else if (!words[0] || strcmp(words[0], "reset") != 0) {
+        answer_error(command, "kill: reset or drop expected");
+        return;
+    }
+    if (words[1] && strcmp(words[1], "all") == 0) {
+        kill.all = true;
+    } else if (words[1] && strcmp(words[1], "random") == 0) {
+        kill.random = true;
+    } else if (!words[1] || wan_parse_u64(words[1], UINT32_MAX, &number) < 0 ||
+               number == 0) {
+        answer_error(command, "kill: all, random or a number expected");
+        return;
+    }
+    kill.number = (uint32_t)number;
+    if (take_port(command, words + 2, &kill.port) == 0) {
+        wan_kill(command->wan, &kill, command->answer, WAN_ANSWER_BYTES);
+    }
+}
+
 static const struct {
     const char *name;
     void (*run)(const Command *command);
 } commands[] = {
     {"set", run_set},     {"cut", run_cut},     {"mend", run_mend},
     {"stats", run_stats}, {"reset", run_reset}, {"series", run_series},
+    {"flows", run_flows}, {"kill", run_kill},
 };
 
 static int split(char *line, char **words)
@@ -176,5 +227,5 @@ void wan_control_run(Wan *wan, char *line, char *answer)
         }
     }
     answer_error(&command, "unknown command; there are set, cut, mend, "
-                           "stats, reset and series");
+                           "stats, flows, kill, reset and series");
 }

@@ -5,6 +5,8 @@
  *   cut [ab|ba]        drop everything, as a cable that is pulled
  *   mend [ab|ba]
  *   stats              configuration and counters as one line of JSON
+ *   flows [PORT]       the TCP connections, see wan-report.h
+ *   kill reset|drop all|random|NUMBER [PORT]   see wan-kill.h
  *   reset              set all counters to 0
  *   series PATH        write bytes per 100 ms to a new file; "off" ends it
  *
@@ -21,13 +23,14 @@
 #include "wan-series.h"
 
 #define WAN_COMMAND_BYTES 512u
-#define WAN_ANSWER_BYTES 4096u
+#define WAN_ANSWER_BYTES 65536u
 
 typedef enum WanDirection { WAN_AB, WAN_BA, WAN_DIRECTIONS } WanDirection;
 
 typedef struct Wan {
     WanPump pumps[WAN_DIRECTIONS];
     WanSeries series;
+    WanLoss dice; /* chooses connections; main thread only */
 } Wan;
 
 /*

@@ -64,6 +64,9 @@ static const char usage[] =
     "  set [ab|ba] NAME VALUE...     the link's options without dashes\n"
     "  cut [ab|ba], mend [ab|ba]     outage\n"
     "  stats                         counters as JSON\n"
+    "  flows [PORT]                  TCP connections, of a port, as JSON\n"
+    "  kill reset|drop all|random|NUMBER [PORT]   end connections by resets,\n"
+    "                                or drop their packets from now on\n"
     "  reset                         counters to 0\n"
     "  series PATH, series off       bytes per 100 ms to a file\n";
 
@@ -298,6 +301,7 @@ int main(int argc, char **argv)
     if (gone_fd < 0) {
         die("cannot open an event descriptor: %s", strerror(errno));
     }
+    wan_loss_init(&wan.dice, options.seed);
     start(&wan, &options, gone_fd);
     if (options.control) {
         result = wan_server_init(&server, options.control);

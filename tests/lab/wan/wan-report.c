@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "wan-report.h"
+#include "wan-kill.h"
 
+#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -90,4 +92,59 @@ void wan_report(Wan *wan, char *out, size_t bytes)
         add(&text, "}");
     }
     add(&text, "}");
+}
+
+static void add_end(Text *text, const char *name, const WanTcpKey *key,
+                    const uint8_t *address, uint16_t port)
+{
+    char words[INET6_ADDRSTRLEN] = "";
+
+    (void)inet_ntop(key->version == 6 ? AF_INET6 : AF_INET, address, words,
+                    sizeof(words));
+    add(text, ",\"%s\":[\"%s\",%u]", name, words, ntohs(port));
+}
+
+static void add_flow(Text *text, const char *name, const WanFlow *flow)
+{
+    add(text, ",\"%s\":{\"first\":%" PRIu64 ",\"again\":%" PRIu64 "}", name,
+        flow ? flow->first.bytes : 0, flow ? flow->again.bytes : 0);
+}
+
+static void add_pair(Text *text, const WanPair *pair)
+{
+    static const char *const fates[] = {"none", "drop", "reset"};
+    const WanTcpKey *key = &pair->ab->key;
+
+    add(text, "{\"number\":%" PRIu32 ",\"open\":%s,\"fate\":\"%s\"",
+        pair->ab->number, wan_pair_is_open(pair) ? "true" : "false",
+        fates[pair->ab->fate]);
+    add_end(text, "a", key, key->source, key->source_port);
+    add_end(text, "b", key, key->target, key->target_port);
+    add_flow(text, "ab", pair->ab);
+    add_flow(text, "ba", pair->ba);
+    add(text, "}");
+}
+
+void wan_report_flows(Wan *wan, uint16_t port, char *out, size_t bytes)
+{
+    Text text = {out, bytes, 0};
+    WanPair pair = {NULL, NULL};
+    uint32_t count = 0, skip;
+
+    wan_pump_lock(&wan->pumps[WAN_AB]);
+    wan_pump_lock(&wan->pumps[WAN_BA]);
+    while ((pair = wan_pair_next(wan, pair, port)).ab) {
+        count++;
+    }
+    skip = count > WAN_LIST_MAX ? count - WAN_LIST_MAX : 0;
+    add(&text, "{\"older\":%" PRIu32 ",\"flows\":[", skip);
+    for (count = 0; (pair = wan_pair_next(wan, pair, port)).ab; count++) {
+        if (count >= skip) {
+            add(&text, count > skip ? "," : "");
+            add_pair(&text, &pair);
+        }
+    }
+    add(&text, "]}");
+    wan_pump_unlock(&wan->pumps[WAN_BA]);
+    wan_pump_unlock(&wan->pumps[WAN_AB]);
 }
