@@ -5,6 +5,7 @@ the link, the visible gap from the heartbeat, downtime from QEMU."""
 import dataclasses
 import time
 
+import faults
 import heartbeat
 import qmp
 from dwcplab import LabError
@@ -29,6 +30,7 @@ class Plan:
     downtime_ms: int = 300
     timeout_s: float = 600
     progress: object = None     # called with a line of text
+    faults: object = faults.Plan()
 
 
 class RunError(Exception):
@@ -99,9 +101,11 @@ class Run:
         plan.testbed.link.reset()
         cpu = (source.cpu_seconds(), target.cpu_seconds())
         start = time.time()
-        source.qmp.cmd('migrate', channels=self.setting.channels(
-            plan.testbed.target.address, True))
-        ended = self._wait(source, events)
+        with faults.Faults(plan.testbed.link, plan.faults) as fault:
+            self.record['faults'] = fault.events
+            source.qmp.cmd('migrate', channels=self.setting.channels(
+                plan.testbed.target.address, True))
+            ended = self._wait(source, events)
         self.record['source_cpu_s'] = source.cpu_seconds() - cpu[0]
         arrived = target.qmp.wait_migration(60)
         self.record['target_cpu_s'] = target.cpu_seconds() - cpu[1]
@@ -151,6 +155,8 @@ class Run:
             wire_packets=sent['packets'],
             wire_bytes_back=stats['ba']['sent']['bytes'],
             link_share=sent['bytes'] * 8 / rate / total_s if rate else None)
+        if 'again' in stats['ab']:
+            self.record['again_bytes'] = stats['ab']['again']['bytes']
         for name in ('lost', 'queue_drops'):
             if name in stats['ab']:
                 self.record[f'{name}_packets'] = stats['ab'][name]['packets']
@@ -165,6 +171,8 @@ class Run:
             qemu_transferred=ram.get('transferred'))
         if 'dwcp' in info:
             self.record['dwcp'] = info['dwcp']
+            self.record['again_bytes'] = self.record.get('again_bytes', 0) + \
+                info['dwcp'].get('resent-bytes', 0)
         size = self.plan.state.guest.memory_mib << 20
         self.record['source_cpu_s_per_gb'] = \
             self.record['source_cpu_s'] / (size / 1e9)

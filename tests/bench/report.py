@@ -10,11 +10,12 @@ METRICS = {
     'downtime_ms': ('downtime ms', 0, True),
     'gap_ms': ('gap ms', 0, True),
     'wire_bytes': ('wire MB', 1, True),
+    'again_bytes': ('again MB', 1, True),
     'source_cpu_s': ('source CPU s', 2, True),
     'target_cpu_s': ('target CPU s', 2, True),
     'link_share': ('link share', 3, False),
 }
-SCALE = {'wire_bytes': 1e-6}
+SCALE = {'wire_bytes': 1e-6, 'again_bytes': 1e-6}
 
 
 def spread(values):

@@ -73,6 +73,24 @@ class Setting:
         """The channels argument of migrate and migrate-incoming."""
         return [{'channel-type': 'main', 'addr': self.address(host, source)}]
 
+    def virsh(self):
+        """virsh migrate's options."""
+        if self.family == 'plain':
+            return []
+        if self.family == 'dwcp':
+            return ['--dwcp', *(word for name, value in self.values
+                                for word in (f'--dwcp-{name}', str(value)))]
+        if self.family == 'xbzrle':
+            return ['--compressed', '--comp-methods', 'xbzrle',
+                    '--comp-xbzrle-cache', str(self.get('cache_mib') * MIB)]
+        words = ['--parallel', '--parallel-connections',
+                 str(self.get('channels'))]
+        method = self.family.partition('-')[2]
+        if method:
+            words += ['--comp-methods', method, f'--comp-{method}-level',
+                      str(self.get('level'))]
+        return words
+
     def apply(self, monitor, downtime_ms):
         """Sets capabilities and parameters on one side."""
         names = ['events', *self.capabilities()]

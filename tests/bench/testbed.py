@@ -37,11 +37,12 @@ class Testbed:
     """kind is "wan" or "veth"; cc is bbr or cubic; buffers "default" or
     "tuned" (two bandwidth-delay products, where that is more). With cubic, QEMU
     is unprivileged and has no choice; with unprivileged it has only what the
-    host permits to all. As a context it is up."""
+    host permits to all. hosts are HostSpecs with libvirt. As a context it is
+    up."""
 
     def __init__(self, state, *, kind='wan', rate_mbit=0, rtt_ms=0, loss=0,
                  burst='0', jitter_ms=0, queue='100ms', cc='bbr',
-                 buffers='default', unprivileged=False):
+                 buffers='default', unprivileged=False, hosts=None):
         self.config = {'kind': kind, 'rate_mbit': rate_mbit, 'rtt_ms': rtt_ms,
                        'loss_percent': loss, 'jitter_ms': jitter_ms,
                        'burst': burst, 'queue': queue, 'cc': cc,
@@ -52,31 +53,32 @@ class Testbed:
         else:
             link = Link(rate_mbit=rate_mbit, rtt_ms=rtt_ms, loss=loss,
                         burst=burst, jitter_ms=jitter_ms, queue=queue, cc=cc)
-        self._lab = Lab(state=state, link=link, libvirt=False)
+        self.lab = Lab(state=state, hosts=hosts or 2, link=link,
+                       libvirt=hosts is not None)
 
     def __enter__(self):
-        self._lab.up()
+        self.lab.up()
         try:
             self._prepare()
         except BaseException:
-            self._lab.down()
+            self.lab.down()
             raise
         return self
 
     def __exit__(self, *_):
-        self._lab.down()
+        self.lab.down()
 
     @property
     def source(self):
-        return self._lab.host('a')
+        return self.lab.host('a')
 
     @property
     def target(self):
-        return self._lab.host('b')
+        return self.lab.host('b')
 
     @property
     def link(self):
-        return self._lab.link()
+        return self.lab.link()
 
     @property
     def is_restricted(self):

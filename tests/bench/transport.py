@@ -5,7 +5,8 @@ A paused guest whose memory is random moves from an unprivileged QEMU to
 another. What counts is what the link carries for the first time, headers
 included: the emulator sees the sequence numbers and tells it from what is
 carried again. The share is measured from 10 round trips after the command on,
-for --seconds or to the end. iperf3 is measured in the same way.
+for --seconds or to the end. iperf3 is measured in the same way, once its streams are
+connected.
 """
 
 import contextlib
@@ -37,6 +38,8 @@ SAMPLE_S = 0.05
 # What is in memory lasts a little longer than the window.
 SPARE_S = 1.0
 MEMORY_MIN_MIB = 128
+DATA_BYTES = 20000      # more than a program says before its data
+IPERF_CONNECT_S = 60
 DRAIN_STEPS = 20
 FILL_BYTES = 8 << 20
 MIB = 1 << 20
@@ -74,12 +77,11 @@ class Meter(threading.Thread):
         self.join()
         self._read()
 
-    def first_traffic(self):
-        """When the link carried something for the first time."""
-        idle = self.samples[0][1]['offered']['packets']
+    def first_data(self):
+        """When the link had carried some data, None before that."""
+        idle = self.samples[0][1]['first']['bytes']
         return next((when for when, counters in self.samples
-                     if counters['offered']['packets'] > idle),
-                    self.samples[-1][0])
+                     if counters['first']['bytes'] > idle + DATA_BYTES), None)
 
     def at(self, when, name):
         """A counter's bytes at a time, between two samples in proportion."""
@@ -288,6 +290,21 @@ def unprivileged(argv):
             '--clear-groups', '--pdeathsig', 'KILL', '--', *argv]
 
 
+def _watch(client, limit_s, test, look=lambda: None):
+    """Waits until test() is something, at most so long, while a program must
+    run; returns that, or else the last thing that look() returned."""
+    last = None
+    deadline = time.monotonic() + limit_s
+    while (left := deadline - time.monotonic()) > 0:
+        if client.poll() is not None:
+            raise CellError(f'iperf3: {client.stderr.read().strip()}')
+        if found := test():
+            return found
+        time.sleep(min(left, 0.5))
+        last = look() or last
+    return last
+
+
 def iperf(bed, cell, streams, seconds):
     """iperf3 over the same link; returns a record."""
     record = {'cell': cell.name, 'label': f'iperf3:{streams}', 'ok': False}
@@ -302,24 +319,21 @@ def iperf(bed, cell, streams, seconds):
                 raise CellError('iperf3 does not listen')
         quiet(bed)
         meter = Meter(bed.link)
-        begin = time.monotonic()
         client = bed.source.popen(
             unprivileged(['iperf3', '-c', bed.target.address, '-P',
                           str(streams), '-p', str(IPERF_PORT), '-t',
                           str(int(until + 10))]),
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        seen = []
-        # It takes its time to start; what counts begins when it connects.
-        while (left := begin + until + 1 - time.monotonic()) > 0:
-            if client.poll() is not None:
-                raise CellError(f'iperf3: {client.stderr.read().strip()}')
-            time.sleep(min(left, 1.0))
-            seen = sockets(bed.source, bed.target.address) or seen
+        # It opens one stream after another; what counts begins after that.
+        begin = _watch(client, IPERF_CONNECT_S, meter.first_data)
+        if not begin:
+            raise CellError('iperf3 sends nothing')
+        seen = _watch(client, begin + until - time.monotonic(), lambda: None,
+                      lambda: sockets(bed.source, bed.target.address))
         end = time.monotonic()
         meter.close()
-        record.update(measure(meter, cell, meter.first_traffic(), end,
-                              seconds))
-        record.update(limits=limits(seen, cell), ok=True)
+        record.update(measure(meter, cell, begin, end, seconds))
+        record.update(limits=limits(seen or [], cell), ok=True)
     except (CellError, LabError, OSError) as err:
         record['error'] = str(err)
     finally:
