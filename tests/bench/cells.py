@@ -8,7 +8,6 @@ A cell is RATE:RTT[:LOSS][:NAME=VALUE]..., in Mbit/s, ms and percent. Names:
     queue=20ms         of the bottleneck (100ms)
     jitter=MS          delay varies by this, up and down
     cc=bbr             the hosts' default congestion control (cubic)
-    sockets=libvirt    libvirt makes the connections (own: QEMU does)
 """
 
 import dataclasses
@@ -16,7 +15,6 @@ import dataclasses
 from settings import SettingError
 
 CC = ('cubic', 'bbr')
-SOCKETS = ('own', 'libvirt')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +28,6 @@ class Cell:
     queue: str = '100ms'
     jitter_ms: float = 0
     cc: str = 'cubic'
-    sockets: str = 'own'
     asked: float = dataclasses.field(default=None, compare=False)
 
     @property
@@ -41,7 +38,7 @@ class Cell:
             ('burst', self.burst.replace(',', '/'), '0'),
             ('queue', self.queue, '100ms'),
             ('jitter', f'{self.jitter_ms:g}', '0'),
-            ('cc', self.cc, 'cubic'), ('sockets', self.sockets, 'own'))
+            ('cc', self.cc, 'cubic'))
             if value != usual]
         if self.loss or extra:
             words.append(f'{self.loss:g}')
@@ -65,16 +62,15 @@ LOSS = [Cell(300, 100, 0.1, cc='bbr', asked=0.93),
         Cell(300, 100, 1, cc='bbr', asked=0.93),
         Cell(300, 100, 5, cc='bbr', asked=0.85),
         Cell(300, 100, burst='1,20', cc='bbr', asked=0.85),
-        Cell(300, 100, 0.1, sockets='libvirt', asked=0.88),
-        Cell(300, 100, 1, sockets='libvirt', asked=0.85)]
+        Cell(300, 100, 0.1, asked=0.88),
+        Cell(300, 100, 1, asked=0.85)]
 # Nothing is promised for these; they show where a change has made it worse.
 OTHER = [Cell(900, rtt) for rtt in (50, 100, 300, 500)] + \
         [Cell(rate, rtt, queue='20ms') for rate in (100, 300, 500)
          for rtt in (50, 300)] + \
         [Cell(rate, rtt, jitter_ms=rtt / 10) for rate in (100, 300, 500)
          for rtt in (50, 300)] + \
-        [Cell(rate, 100, loss) for rate in (100, 500) for loss in (0.1, 1)] + \
-        [Cell(300, 100, loss) for loss in (0.1, 1)]
+        [Cell(rate, 100, loss) for rate in (100, 500) for loss in (0.1, 1)]
 LISTS = {'clean': CLEAN, 'loss': LOSS, 'gating': CLEAN + LOSS,
          'other': OTHER, 'all': CLEAN + LOSS + OTHER}
 
@@ -105,8 +101,7 @@ def parse(text):
             values['jitter_ms'] = _number(word, text, name)
         elif name == 'burst':
             values['burst'] = word.replace('/', ',')
-        elif name == 'queue' or (name == 'cc' and word in CC) or \
-                (name == 'sockets' and word in SOCKETS):
+        elif name == 'queue' or (name == 'cc' and word in CC):
             values[name] = word
         else:
             raise SettingError(f'cell "{text}": {name}={word} is unknown')

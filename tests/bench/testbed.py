@@ -49,10 +49,14 @@ class Testbed:
                        'buffers': buffers,
                        'unprivileged': unprivileged or cc == 'cubic'}
         if kind == 'veth':
-            link = Link(kind='veth', cc=cc)
+            link = Link(kind='veth')
         else:
             link = Link(rate_mbit=rate_mbit, rtt_ms=rtt_ms, loss=loss,
-                        burst=burst, jitter_ms=jitter_ms, queue=queue, cc=cc)
+                        burst=burst, jitter_ms=jitter_ms, queue=queue)
+        link.cc = cc
+        if hosts:
+            # What libvirt opens is libvirt's choice.
+            link.cc_user = UNPRIVILEGED_USER
         self.lab = Lab(state=state, hosts=hosts or 2, link=link,
                        libvirt=hosts is not None)
 
@@ -103,11 +107,21 @@ class Testbed:
             host.sysctl('net.ipv4.tcp_no_metrics_save', 1)
             for name, values in self._buffers().items():
                 host.sysctl(name, '\t'.join(map(str, values)))
+            self._default(host)
         if self.is_restricted:
             test = self.source.run([launcher(), '--self-test'], check=False)
             if test.returncode != 0:
                 raise LabError('the seccomp filter lets QEMU choose its '
                                f'congestion control: {test.stderr}')
+
+    def _default(self, host):
+        """The congestion control of those who choose none and are not bound
+        to one: reno stands for one that the machine does not permit to all,
+        so that nobody takes it for the machine's own."""
+        try:
+            host.sysctl('net.ipv4.tcp_congestion_control', self.config['cc'])
+        except LabError:
+            host.sysctl('net.ipv4.tcp_congestion_control', 'reno')
 
     def machine_options(self):
         """How a QEMU is started so that it has what the bench says it has."""
@@ -120,15 +134,18 @@ class Testbed:
 
     def assert_restricted(self, pid):
         """Reads from the kernel that a QEMU is what was promised."""
-        if not self.config['unprivileged']:
-            return
+        if self.config['unprivileged']:
+            self.assert_unprivileged(pid, self.is_restricted)
+
+    @staticmethod
+    def assert_unprivileged(pid, is_filtered=False):
         with open(f'/proc/{pid}/status', encoding='ascii') as file:
             status = dict(line.rstrip('\n').split(':\t', 1) for line in file
                           if ':\t' in line)
         uid = pwd.getpwnam(UNPRIVILEGED_USER).pw_uid
         if set(status['Uid'].split()) != {str(uid)} or \
                 int(status['CapEff'], 16) or int(status['CapPrm'], 16) or \
-                (self.is_restricted and status['Seccomp'] != '2'):
+                (is_filtered and status['Seccomp'] != '2'):
             raise LabError(f'QEMU (process {pid}) is not restricted: user '
                            f"{status['Uid']}, CapEff {status['CapEff']}, "
                            f"Seccomp {status['Seccomp']}")

@@ -10,6 +10,7 @@ connected.
 """
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -18,11 +19,15 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import cells as celllib
+import domain
+import faults
 import qmp
 import report
 import settings
+import virshmove
 from dwcplab import LabError
 from guests import guest as guests
 from guests import machine
@@ -39,7 +44,8 @@ SAMPLE_S = 0.05
 SPARE_S = 1.0
 MEMORY_MIN_MIB = 128
 DATA_BYTES = 20000      # more than a program says before its data
-IPERF_CONNECT_S = 60
+CONNECT_S = 60
+WATCH_S = 0.1
 DRAIN_STEPS = 20
 FILL_BYTES = 8 << 20
 MIB = 1 << 20
@@ -47,6 +53,18 @@ IPERF_PORT = 5201
 IPERF_STREAMS = (1, 8, 16)
 IPERF_ENOUGH = 0.97
 DOWNTIME_MS = 300
+XML = """\
+<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>{memory}</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices>
+    <emulator>{emulator}</emulator>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
 
 
 class CellError(Exception):
@@ -138,10 +156,13 @@ def sockets(host, address):
     text = host.run(['ss', '-tinmH', 'dst', address], env=dict(os.environ),
                     check=False).stdout
     found = []
+    port = None
     for line in text.splitlines():
+        if not line[:1].isspace():
+            port = int(line.split()[4].rpartition(':')[2])
         if not line[:1].isspace() or 'cwnd' not in line:
             continue
-        one = {'app_limited': 'app_limited' in line,
+        one = {'port': port, 'app_limited': 'app_limited' in line,
                'algorithm': next((word for word in line.split() if word in
                                   ('bbr', 'cubic', 'reno')), None)}
         for name, pattern in SS_FIELDS.items():
@@ -217,11 +238,19 @@ class Run:
         self.record = {'cell': cell.name, 'label': setting.label, 'ok': False}
 
     def execute(self):
+        try:
+            self._run(guests.Guest('random', memory_mib(
+                self.cell, self.options.seconds), has_beat=False))
+            self.record['ok'] = True
+        except (qmp.QMPError, GuestError, LabError, CellError,
+                OSError) as err:
+            self.record['error'] = str(err)
+        return self.record
+
+    def _run(self, guest):
         source = target = None
         directory = self.options.directory
         try:
-            guest = guests.Guest('random', memory_mib(
-                self.cell, self.options.seconds), has_beat=False)
             more = self.bed.machine_options()
             more['options'] = [*more.get('options', ()), '-S']
             source = machine.Machine(guest, directory, 'source',
@@ -235,15 +264,10 @@ class Run:
                 self.setting.apply(one.qmp, DOWNTIME_MS)
             fill_random(source)
             self._move(source, target)
-            self.record['ok'] = True
-        except (qmp.QMPError, GuestError, LabError, CellError,
-                OSError) as err:
-            self.record['error'] = str(err)
         finally:
             for one in (source, target):
                 if one:
                     one.stop()
-        return self.record
 
     def _move(self, source, target):
         target.qmp.cmd('migrate-incoming', channels=self.setting.channels(
@@ -261,15 +285,18 @@ class Run:
             end = time.monotonic()
         finally:
             meter.close()
-        self.record.update(measure(meter, self.cell, begin, end,
-                                   self.options.seconds))
         self.record.update(source_cpu_s=source.cpu_seconds() - cpu[0],
                            target_cpu_s=target.cpu_seconds() - cpu[1],
-                           sockets=seen, limits=limits(seen, self.cell),
                            dwcp=source.qmp.cmd('query-migrate').get('dwcp'))
+        self._figures(meter, begin, end, seen)
         used = {one['algorithm'] for one in seen}
         if used - {self.cell.cc}:
             raise CellError(f'connections used {sorted(used)}')
+
+    def _figures(self, meter, begin, end, seen):
+        self.record.update(measure(meter, self.cell, begin, end,
+                                   self.options.seconds))
+        self.record.update(sockets=seen, limits=limits(seen, self.cell))
 
     def _wait(self, source, until, address):
         """Waits for the window's end or the migration's; returns what the
@@ -284,25 +311,89 @@ class Run:
         return seen
 
 
-def unprivileged(argv):
-    # Another user's program would outlive whoever started it.
-    return ['setpriv', f'--reuid={UNPRIVILEGED_USER}', '--regid=nogroup',
-            '--clear-groups', '--pdeathsig', 'KILL', '--', *argv]
-
-
-def _watch(client, limit_s, test, look=lambda: None):
+def watch(program, limit_s, test, look=lambda: None):
     """Waits until test() is something, at most so long, while a program must
     run; returns that, or else the last thing that look() returned."""
     last = None
     deadline = time.monotonic() + limit_s
     while (left := deadline - time.monotonic()) > 0:
-        if client.poll() is not None:
-            raise CellError(f'iperf3: {client.stderr.read().strip()}')
+        if program.poll() is not None:
+            raise CellError('it ended: ' + program.stderr.read().strip())
         if found := test():
             return found
-        time.sleep(min(left, 0.5))
+        time.sleep(min(left, WATCH_S))
         last = look() or last
     return last
+
+
+class Monitor:
+    """A domain's monitor, through virsh."""
+
+    def __init__(self, host, name):
+        self._host, self._name = host, name
+
+    def cmd(self, command, **arguments):
+        line = json.dumps({'execute': command, 'arguments': arguments})
+        return json.loads(self._host.virsh(
+            'qemu-monitor-command', self._name, line).stdout)['return']
+
+
+class LibvirtRun(Run):
+    """The same by virsh."""
+
+    def _run(self, guest):
+        source, target = self.bed.source, self.bed.target
+        path = self.options.directory / 'domain.xml'
+        path.write_text(XML.format(name=guest.name, memory=guest.memory_mib,
+                                   emulator=domain.EMULATOR), 'ascii')
+        source.virsh('create', path, '--paused')
+        try:
+            pid = domain.qemu_pid(source, guest)
+            self.bed.assert_unprivileged(pid)
+            fill_random(types.SimpleNamespace(
+                pid=pid, qmp=Monitor(source, guest.name)))
+            self._migrate(guest, pid)
+        finally:
+            for host in (source, target):
+                host.virsh('destroy', guest.name, check=False)
+
+    def _migrate(self, guest, pid):
+        source, target = self.bed.source, self.bed.target
+        quiet(self.bed)
+        virsh = meter = None
+        cpu = domain.CpuMeter(pid)
+        try:
+            meter = Meter(self.bed.link)
+            virsh = source.popen(
+                ['virsh', 'migrate', *self.setting.virsh(), '--live',
+                 guest.name, f'qemu+tcp://{target.hostname}/system'],
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            # libvirt talks and starts the other QEMU before that connects.
+            begin = watch(virsh, CONNECT_S, lambda: faults.streams(
+                self.bed.link) and time.monotonic())
+            if not begin:
+                raise CellError('libvirt connects nothing')
+            until = START_RTTS * self.cell.rtt_ms / 1e3 + self.options.seconds
+            seen = watch(virsh, begin + until - time.monotonic(),
+                         lambda: None, lambda: [
+                             one for one in sockets(source, target.address)
+                             if one['port'] in faults.MIGRATION_PORTS])
+            end = time.monotonic()
+        finally:
+            if meter:
+                meter.close()
+            self.record['source_cpu_s'] = cpu.seconds()
+            if virsh:
+                virsh.kill()
+                virsh.wait()
+                virsh.stderr.close()
+        self._figures(meter, begin, end, seen or [])
+
+
+def unprivileged(argv):
+    # Another user's program would outlive whoever started it.
+    return ['setpriv', f'--reuid={UNPRIVILEGED_USER}', '--regid=nogroup',
+            '--clear-groups', '--pdeathsig', 'KILL', '--', *argv]
 
 
 def iperf(bed, cell, streams, seconds):
@@ -325,10 +416,10 @@ def iperf(bed, cell, streams, seconds):
                           str(int(until + 10))]),
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         # It opens one stream after another; what counts begins after that.
-        begin = _watch(client, IPERF_CONNECT_S, meter.first_data)
+        begin = watch(client, CONNECT_S, meter.first_data)
         if not begin:
             raise CellError('iperf3 sends nothing')
-        seen = _watch(client, begin + until - time.monotonic(), lambda: None,
+        seen = watch(client, begin + until - time.monotonic(), lambda: None,
                       lambda: sockets(bed.source, bed.target.address))
         end = time.monotonic()
         meter.close()
@@ -365,10 +456,15 @@ def text_of(record):
 def run_cell(cell, wanted, options, turns):
     """All runs of one cell in turns; a lab of its own."""
     records = []
+    hosts, kind = None, Run
+    if options.driver == 'virsh':
+        hosts = virshmove.specs(options.qemu, options.libvirt.resolve(),
+                                options.directory, UNPRIVILEGED_USER)
+        kind = LibvirtRun
     with Testbed(options.directory / 'lab', buffers=options.buffers,
-                 unprivileged=True, **cell.link()) as bed:
+                 unprivileged=True, hosts=hosts, **cell.link()) as bed:
         for turn in range(turns):
-            jobs = [lambda s=s: Run(bed, cell, s, options).execute()
+            jobs = [lambda s=s: kind(bed, cell, s, options).execute()
                     for s in wanted]
             jobs += [lambda n=n: iperf(bed, cell, n, options.seconds)
                      for n in options.iperf]
@@ -432,6 +528,8 @@ def add_arguments(one):
     one.add_argument('--against', default='dwcp:8:0,dwcp', metavar='LIST',
                      help='transports, as in bench migrate')
     one.add_argument('--streams', type=int, help="dwcp's")
+    one.add_argument('--driver', choices=('virsh', 'qmp'), default='virsh',
+                     help='who migrates: libvirt, or the bench itself')
     one.add_argument('--iperf', default=','.join(map(str, IPERF_STREAMS)),
                      metavar='LIST', help='streams of iperf3; empty is none')
     one.add_argument('--seconds', type=float, default=20, metavar='S',

@@ -14,6 +14,7 @@ import domain
 import faults
 import heartbeat
 from dwcplab import HostSpec, LabError
+from guests import cache
 
 WARM_S = 3.0
 BEATS_AFTER = 100       # a second of life at the target
@@ -21,12 +22,14 @@ LIFE_TIMEOUT_S = 60
 RESENT = ('dwcp_resent_bytes',)
 
 
-def specs(qemu, libvirt, directory):
+def specs(qemu, libvirt, directory, user='root'):
     """Both hosts; they see the folder of the guest's disk as they would see
     shared storage."""
     shared = f'shared_filesystems = [ "{directory}" ]'
     return [HostSpec(name, qemu=str(qemu), qemu_conf=shared,
-                     prefix=str(libvirt)) for name in 'ab']
+                     prefix=str(libvirt), qemu_user=user,
+                     open_folders=(str(directory), str(cache.root())))
+            for name in 'ab']
 
 
 def relay(pipe, log, shown):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A host's libvirt: private directories, configuration, and the daemon."""
 
+import grp
 import os
+import pwd
 import subprocess
 
 from .errors import LabError
-from .host import START_TIMEOUT_S
+from .host import START_TIMEOUT_S, TOP
 
 # Where a host's programs find the QEMU that libvirt starts: the same path on
 # every host, as domain XML travels, with another binary behind it perhaps.
@@ -30,12 +32,13 @@ log_outputs = "2:file:{prefix}/var/log/libvirt/libvirtd.log"
 """
 
 # The hosts share the machine's files and have no control groups, virtlogd or
-# udev of their own; the chowning and labelling of one must not meet the other.
+# udev of their own; the chowning and labelling of one must not meet the other,
+# unless QEMU's user could not work without.
 QEMU_CONF = """\
 security_driver = "none"
-user = "root"
-group = "root"
-dynamic_ownership = 0
+user = "{user}"
+group = "{group}"
+dynamic_ownership = {ownership}
 remember_owner = 0
 namespaces = [ ]
 cgroup_controllers = [ ]
@@ -94,13 +97,29 @@ def configure(spec, host):
     given = {line.split("=")[0].strip() for line in extra.splitlines()}
     ours = "".join(
         line + "\n"
-        for line in QEMU_CONF.format(address=host.address).splitlines()
+        for line in QEMU_CONF.format(
+            address=host.address, user=spec.qemu_user, group=group_of(spec),
+            ownership=int(spec.qemu_user != "root")).splitlines()
         if line.split("=")[0].strip() not in given)
     write("etc/qemu.conf", ours + extra)
     # The TPM, network and other folders libvirtd makes itself.
     options = " ".join(spec.qemu_options)
     write("run" + EMULATOR.removeprefix("/run"),
           f'#!/bin/sh\nexec {spec.qemu} {options} "$@"\n', 0o755)
+    if spec.qemu_user != "root":
+        # Domains have sockets and consoles there.
+        os.chmod(os.path.join(host.directory, "run/dwcp"), 0o777)
+
+
+def group_of(spec):
+    return grp.getgrgid(pwd.getpwnam(spec.qemu_user).pw_gid).gr_name
+
+
+def open_folders(spec, host):
+    """Lets QEMU's user reach what it needs."""
+    if spec.qemu_user != "root":
+        host.open([TOP, os.path.dirname(spec.qemu), spec.prefix,
+                   *spec.open_folders])
 
 
 def last_error(host):

@@ -14,13 +14,38 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOP = os.path.dirname(os.path.dirname(HERE))
 START_TIMEOUT_S = 30
 
+# $1 is covered; then pairs: where a folder is kept meanwhile, and the folder.
+OPEN = """
+cover=$1; shift; set -- "$@" end
+while [ "$1" != end ]; do
+    mkdir "$1"; mount --rbind "$2" "$1"; set -- "$@" "$1" "$2"; shift 2
+done
+shift
+mount -t tmpfs -o mode=755 tmpfs "$cover"
+while [ $# -gt 0 ]; do
+    mkdir -p "$2"; mount --rbind "$1" "$2"; shift 2
+done
+"""
+
+
+def closed_above(folder):
+    """The topmost folder on the way that others may not enter, or None."""
+    path = ""
+    for name in folder.strip("/").split("/"):
+        path += "/" + name
+        if not os.stat(path).st_mode & 0o001:
+            return path
+    return None
+
 
 @dataclasses.dataclass
 class HostSpec:
     """What a host should be; hosts of one lab may differ.
 
     qemu is the emulator binary that libvirt's domains use, prefix where
-    libvirt is installed, qemu_conf more lines for its qemu.conf.
+    libvirt is installed, qemu_conf more lines for its qemu.conf. qemu_user is
+    who the domains run as, without privileges if it is not root; it can reach
+    the tree, qemu, and the folders in open_folders.
     """
 
     name: str
@@ -29,6 +54,8 @@ class HostSpec:
                            "-L", "/usr/lib/ipxe/qemu")
     prefix: str = os.path.join(TOP, "build/libvirt-prefix")
     qemu_conf: str = ""
+    qemu_user: str = "root"
+    open_folders: tuple = ()
 
 
 class Host:
@@ -173,6 +200,22 @@ class Host:
                  if entry.isdigit() and namespace(entry) == own]
         return [pid for pid in found
                 if name is None or process.short_name(pid) == name]
+
+    def open(self, folders):
+        """Lets every user of this host reach folders.
+
+        What lies above them and is closed to others, somebody's home say, is
+        covered by an empty file system here, with only these in it.
+        """
+        covers = {}
+        for folder in map(os.path.realpath, folders):
+            if cover := closed_above(folder):
+                covers.setdefault(cover, []).append(folder)
+        for cover, kept in covers.items():
+            words = []
+            for number, folder in enumerate(sorted(set(kept))):
+                words += [f"/run/open{number}", folder]
+            self.run(["sh", "-ec", OPEN, "sh", cover, *words])
 
     def virsh(self, *words, **options):
         """run() of virsh, connected to this host's libvirt."""

@@ -130,6 +130,7 @@ class Lab:
             host.prefix = spec.prefix
             daemon.configure(spec, host)
             host.start(daemon.binds(spec, host.directory), record)
+            daemon.open_folders(spec, host)
         else:
             host.start([], record)
         self._state.record["hosts"].append(

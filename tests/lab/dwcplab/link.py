@@ -20,7 +20,9 @@ class Link:
     is the emulator's "PERCENT,PACKETS[,DENSITY]", queue "100ms" or "256kB".
     cc binds every TCP connection over the link to a congestion control: it is
     a property of the route, locked, so that no program can choose another,
-    whatever its privileges.
+    whatever its privileges. With cc_user only what this user's programs open
+    is bound to it; others have the congestion control that they choose, or the
+    host's own.
     """
 
     rate_mbit: float = 1000
@@ -32,6 +34,7 @@ class Link:
     queue: str = "100ms"
     kind: str = "wan"
     cc: str = None
+    cc_user: str = None
     mtu: int = 1500
     seed: int = 1
     buffer_mib: int = None

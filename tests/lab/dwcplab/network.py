@@ -6,12 +6,16 @@ each peer through the pair's device, named after the peer.
 """
 
 import os
+import pwd
 import select
 import subprocess
 
 from .errors import LabError
 from .host import START_TIMEOUT_S, TOP
 from .link import VethControl, WanControl
+
+# The routing table of those who are bound to a congestion control.
+CC_TABLE = 77
 
 
 def emulator_path():
@@ -75,17 +79,33 @@ def make_veth(ends, link):
     return VethControl(ends, devices)
 
 
+def add_route(host, device, link, family, source, target):
+    """A route to a peer. The congestion control is its property, or that of
+    another route, which only one user's connections take."""
+    def add(*more):
+        ip(host, family, "route", "add", target, "dev", device,
+           "src", source, *more)
+
+    bound = ["congctl", "lock", link.cc] if link.cc else []
+    if link.cc and link.cc_user:
+        uid = pwd.getpwnam(link.cc_user).pw_uid
+        add()
+        add(*bound, "table", CC_TABLE)
+        ip(host, family, "rule", "add", "to", target,
+           "uidrange", f"{uid}-{uid}", "lookup", CC_TABLE)
+    else:
+        add(*bound)
+
+
 def add_addresses(host, peer, link):
     device = device_name(peer)
-    options = ["congctl", "lock", link.cc] if link.cc else []
     ip(host, "addr", "add", f"{host.address}/32", "dev", device)
-    ip(host, "route", "add", f"{peer.address}/32", "dev", device,
-       "src", host.address, *options)
+    add_route(host, device, link, "-4", host.address, f"{peer.address}/32")
     if os.path.exists(f"/proc/{host.init_pid}/net/if_inet6"):
         ip(host, "addr", "add", f"{host.address6}/128", "dev", device,
            "nodad")
-        ip(host, "-6", "route", "add", f"{peer.address6}/128", "dev", device,
-           "src", host.address6, *options)
+        add_route(host, device, link, "-6", host.address6,
+                  f"{peer.address6}/128")
 
 
 def join(ends, link, state):
