@@ -35,10 +35,11 @@ def launcher():
 
 class Testbed:
     """kind is "wan" or "veth"; cc is bbr or cubic; buffers "default" or
-    "tuned" (two bandwidth-delay products, where that is more). With cubic, QEMU
-    is unprivileged and has no choice; with unprivileged it has only what the
-    host permits to all. hosts are HostSpecs with libvirt. As a context it is
-    up."""
+    "tuned" (two bandwidth-delay products, where that is more).
+
+    With cubic, QEMU is unprivileged and has no choice; with unprivileged it
+    has only what the host permits to all. hosts are HostSpecs with libvirt,
+    which chooses for itself. As a context it is up."""
 
     def __init__(self, state, *, kind='wan', rate_mbit=0, rtt_ms=0, loss=0,
                  burst='0', jitter_ms=0, queue='100ms', cc='bbr',

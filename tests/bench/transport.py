@@ -4,9 +4,9 @@
 A paused guest whose memory is random moves from an unprivileged QEMU to
 another. What counts is what the link carries for the first time, headers
 included: the emulator sees the sequence numbers and tells it from what is
-carried again. The share is measured from 10 round trips after the command on,
-for --seconds or to the end. iperf3 is measured in the same way, once its streams are
-connected.
+carried again. The share is measured from 10 round trips after the first
+connection on, for --seconds or to the end. iperf3 is measured in the same way,
+once its streams are connected.
 """
 
 import contextlib
