@@ -9,7 +9,8 @@ the best counts, metric by metric:
     multifd-zstd[:CHANNELS[:LEVEL]]   8 and 16 channels, levels 1 and 3
     multifd-zlib[:CHANNELS[:LEVEL]]   8 and 16 channels, level 1
     xbzrle[:CACHE_MIB]           256 MiB of cache
-    dwcp[:STREAMS[:LEVEL]]       8 streams, the level of QEMU's choice
+    dwcp[:STREAMS[:LEVEL]]       8 streams, the level of QEMU's choice; encrypted
+    dwcp-none[:STREAMS[:LEVEL]]  the same in plain text (security=none)
 """
 
 import dataclasses
@@ -17,6 +18,9 @@ import dataclasses
 # Enough for any link; 0 would also take away QEMU's notion of a rate.
 MAX_BANDWIDTH = 1 << 40
 PORT = 4444
+# What both sides of an encrypted migration know, when QMP drives it; libvirt
+# makes keys of its own.
+SECRET = {'id': 'dwcp-secret', 'data': 'only between namespaces here'}
 MIB = 1 << 20
 
 
@@ -37,6 +41,10 @@ class Setting:
 
     def get(self, name):
         return dict(self.values).get(name)
+
+    @property
+    def is_dwcp(self):
+        return self.family.startswith('dwcp')
 
     def capabilities(self):
         if self.family.startswith('multifd'):
@@ -60,11 +68,13 @@ class Setting:
 
     def address(self, host, source):
         """The MigrationAddress; streams and level are the source's alone."""
-        if self.family != 'dwcp':
+        if not self.is_dwcp:
             return {'transport': 'socket', 'type': 'inet', 'host': host,
                     'port': str(PORT)}
         address = {'transport': 'dwcp', 'host': host, 'port': str(PORT),
                    'security': 'none'}
+        if self.family == 'dwcp':
+            address.update(security='psk', secret=SECRET['id'])
         if source:
             address.update(self.values)
         return address
@@ -77,9 +87,11 @@ class Setting:
         """virsh migrate's options."""
         if self.family == 'plain':
             return []
-        if self.family == 'dwcp':
-            return ['--dwcp', *(word for name, value in self.values
-                                for word in (f'--dwcp-{name}', str(value)))]
+        if self.is_dwcp:
+            plain = ['--dwcp-security', 'none']
+            return ['--dwcp', *(plain if self.family == 'dwcp-none' else []),
+                    *(word for name, value in self.values
+                      for word in (f'--dwcp-{name}', str(value)))]
         if self.family == 'xbzrle':
             return ['--compressed', '--comp-methods', 'xbzrle',
                     '--comp-xbzrle-cache', str(self.get('cache_mib') * MIB)]
@@ -99,6 +111,8 @@ class Setting:
         monitor.cmd('migrate-set-parameters', **{
             'max-bandwidth': MAX_BANDWIDTH, 'downtime-limit': downtime_ms,
             **self.parameters()})
+        if self.family == 'dwcp':
+            monitor.cmd('object-add', **{'qom-type': 'secret', **SECRET})
 
 
 # Family: names of its numbers, and what they are when not said.
@@ -110,6 +124,7 @@ FAMILIES = {
     'multifd-zlib': (('channels', 'level'), ((8, 1), (16, 1))),
     'xbzrle': (('cache_mib',), ((256,),)),
     'dwcp': (('streams', 'level'), ((8, None),)),
+    'dwcp-none': (('streams', 'level'), ((8, None),)),
 }
 
 
@@ -124,7 +139,7 @@ def parse(word, streams=None, level=None):
     if len(numbers) > len(names) or not all(n.isdigit() for n in numbers):
         form = ':'.join([family, *(f'[{name.upper()}]' for name in names)])
         raise SettingError(f'"{word}" is not {form}')
-    if family == 'dwcp':
+    if family.startswith('dwcp'):
         default = dict(zip(names, defaults[0]))
         default['streams'] = default['streams'] if streams is None else streams
         default['level'] = default['level'] if level is None else level
