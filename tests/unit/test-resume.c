@@ -567,6 +567,7 @@ static void test_replaced(void)
 {
     DwcpTargetOptions for_target = target_options(false);
     DwcpHello hello = resuming_hello(0, NULL);
+    DwcpStats stats = { .size = sizeof(stats) };
     uint8_t *body = g_malloc0(RAW_BODY_MAX);
     char port[8];
     End target;
@@ -577,6 +578,10 @@ static void test_replaced(void)
     end_wait_connected(&target);
     hello = resuming_hello(1, raw[0].answer.session);
     raw_shake(&raw[1], port, &hello);
+    while (stats.streams < 2) { /* it stands: CONFIRMs may overtake each other */
+        dwcp_target_stats(target.target, &stats);
+        (void)poll(NULL, 0, 1);
+    }
     raw_shake(&raw[2], port, &hello); /* the same again */
     raw_until_closed(raw[1].fd);
     g_assert_cmpuint(target.failed, ==, 0);
