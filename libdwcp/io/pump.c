@@ -104,6 +104,11 @@ static bool may_queue(DwcpPump *pump)
             (pump->channel.sent_eof && !pump->queued_eof));
 }
 
+bool dwcp_pump_has_more(DwcpPump *pump)
+{
+    return may_queue(pump);
+}
+
 static bool may_write(DwcpPump *pump)
 {
     const uint8_t *data;

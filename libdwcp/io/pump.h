@@ -43,6 +43,10 @@ int dwcp_pump_resume(DwcpPump *pump, const DwcpResume *resume,
 /* dwcp_pump_poll: what should end the next poll() */
 void dwcp_pump_poll(DwcpPump *pump, struct pollfd *fd);
 
+/* dwcp_pump_has_more: does the connection take what is kept, so that nothing
+ * that poll() knows will end the wait? */
+bool dwcp_pump_has_more(DwcpPump *pump);
+
 /* dwcp_pump_turn: move what can be moved now; Returns: 0 or an error */
 int dwcp_pump_turn(DwcpPump *pump, DwcpError *err) DWCP_CHECKED;
 

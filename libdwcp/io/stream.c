@@ -286,6 +286,9 @@ static uint64_t poll_timeout_ns(const DwcpStream *stream, uint64_t now_ns)
     uint64_t tick_ns = stream->ticked_ns + dwcp_session_tick_ns(stream->session);
     uint64_t limit_ns = tick_ns > now_ns ? tick_ns - now_ns : 0;
 
+    if (stream->pump && dwcp_pump_has_more(stream->pump)) {
+        return 0;
+    }
     return stream->wait_ns < limit_ns ? stream->wait_ns : limit_ns;
 }
 
