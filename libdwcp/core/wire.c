@@ -38,7 +38,7 @@ static const struct {
     [DWCP_RECORD_SEALED] = { "SEALED", 0, 0, TARGET, false },
     [DWCP_RECORD_PING] = { "PING", 8, 8, SOURCE, false },
     [DWCP_RECORD_PONG] = { "PONG", 8, 8, TARGET, false },
-    [DWCP_RECORD_ABORT] = { "ABORT", 4, 4 + DWCP_ABORT_TEXT_MAX, BOTH, false },
+    [DWCP_RECORD_ABORT] = { "ABORT", 4, 4 + DWCP_ABORT_TEXT_MAX, BOTH, true },
     [DWCP_RECORD_RESUME] = { "RESUME", DWCP_RESUME_BODY, DWCP_RESUME_BODY, BOTH,
                              false },
 };

@@ -28,7 +28,7 @@ typedef enum DwcpRecordType {
     DWCP_RECORD_SEALED = 10,     /* target to source, stream 0 */
     DWCP_RECORD_PING = 11,       /* source to target, stream 0 */
     DWCP_RECORD_PONG = 12,       /* target to source, stream 0 */
-    DWCP_RECORD_ABORT = 13,      /* both ways, stream 0 */
+    DWCP_RECORD_ABORT = 13,      /* both ways, any stream */
     DWCP_RECORD_RESUME = 14,     /* both ways, a stream 0 that came again */
 } DwcpRecordType;
 

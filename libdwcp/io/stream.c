@@ -407,7 +407,11 @@ static void drain(DwcpStream *stream, bool discard_input)
     }
 }
 
-/* Stream 0 tells the peer why the session failed, if that is ours to tell. */
+/*
+ * Tell the peer why the session failed, if that is ours to tell: on every
+ * stream that is not in the middle of a frame, or a peer that waits for lost
+ * connections would wait for us.
+ */
 static void say_goodbye(DwcpStream *stream)
 {
     DwcpSession *session = stream->session;
@@ -428,7 +432,7 @@ static void say_goodbye(DwcpStream *stream)
             return; /* the peer has not read for long: it will find out */
         }
         drain(stream, true);
-    } else if (!err.code) {
+    } else if (!err.code && stream->index == 0) {
         if (stream->pump) {
             dwcp_pump_flush(stream->pump);
         }
@@ -481,9 +485,7 @@ static bool loop_ended(DwcpStream *stream, int rc, DwcpError *err)
     if (early) {
         connection_lost(stream, err);
     }
-    if (stream->index == 0) {
-        say_goodbye(stream);
-    }
+    say_goodbye(stream);
     return false;
 }
 

@@ -162,7 +162,7 @@ static const Row rows[] = {
     { "begin-ready", stage_ended, ready_and_begin, -EPROTO, "second time" },
     { "ping", stage_up, say_ping, -EPROTO, "PING record is not for a source" },
     { "pong-aside", stage_up, pong_aside, -EPROTO, "PONG record on stream 1" },
-    { "abort-aside", stage_up, abort_aside, -EPROTO, "ABORT record on" },
+    { "abort-aside", stage_up, abort_aside, -ECONNABORTED, "gave up: why" },
     { "sealed-up", stage_up, say_sealed, -EPROTO, "SEALED while" },
     { "sealed-ended", stage_ended, say_sealed, -EPROTO, "SEALED while" },
     { "begin-twice", stage_up, begin_twice, -EPROTO, "second time" },

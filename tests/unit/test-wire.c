@@ -360,7 +360,7 @@ static void test_where(void)
         { DWCP_RECORD_SEALED, "t", false },
         { DWCP_RECORD_PING, "s", false },
         { DWCP_RECORD_PONG, "t", false },
-        { DWCP_RECORD_ABORT, "st", false },
+        { DWCP_RECORD_ABORT, "st", true },
     };
     DwcpError err = { 0 };
     unsigned i, stream;
