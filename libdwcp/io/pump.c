@@ -40,6 +40,7 @@ DwcpPump *dwcp_pump_new(DwcpSession *session)
     pump->user_reads = true;
     pthread_mutex_lock(&session->lock);
     session->channel_fd = pair[1];
+    session->pump = pump;
     pthread_mutex_unlock(&session->lock);
     return pump;
 }
@@ -75,7 +76,9 @@ int dwcp_pump_resume(DwcpPump *pump, const DwcpResume *resume, DwcpError *err)
 void dwcp_pump_free(DwcpPump *pump)
 {
     if (pump) {
-        dwcp_pump_close(pump);
+        if (pump->fd >= 0) {
+            close(pump->fd);
+        }
         dwcp_channel_clear(&pump->channel);
         free(pump);
     }
@@ -83,9 +86,18 @@ void dwcp_pump_free(DwcpPump *pump)
 
 void dwcp_pump_close(DwcpPump *pump)
 {
+    pthread_mutex_lock(&pump->session->lock);
     if (pump->fd >= 0) {
         close(pump->fd);
         pump->fd = -1;
+    }
+    pthread_mutex_unlock(&pump->session->lock);
+}
+
+void dwcp_pump_hang_up(DwcpPump *pump)
+{
+    if (pump->fd >= 0) {
+        (void)shutdown(pump->fd, SHUT_RDWR);
     }
 }
 

@@ -18,7 +18,8 @@
 #include "io/stream.h"
 
 /*
- * dwcp_pump_new: make the channel; the user's end goes to session->channel_fd
+ * dwcp_pump_new: make the channel and session->pump; the user's end goes to
+ * session->channel_fd
  *
  * Returns: NULL out of memory or descriptors.
  */
@@ -66,5 +67,8 @@ void dwcp_pump_flush(DwcpPump *pump);
 
 /* dwcp_pump_close: the user's end sees the end of the stream */
 void dwcp_pump_close(DwcpPump *pump);
+
+/* dwcp_pump_hang_up: the same for good, from any thread, by session.lock */
+void dwcp_pump_hang_up(DwcpPump *pump);
 
 #endif

@@ -247,6 +247,19 @@ static void callback_leave(DwcpSession *session)
     pthread_mutex_unlock(&session->lock);
 }
 
+/*
+ * The user's end of channel 0 sees its end: after `failed` has said why, and
+ * whether or not a stream 0 stands that would close it.
+ */
+static void hang_up(DwcpSession *session)
+{
+    pthread_mutex_lock(&session->lock);
+    if (session->pump) {
+        dwcp_pump_hang_up(session->pump);
+    }
+    pthread_mutex_unlock(&session->lock);
+}
+
 void dwcp_session_fail(DwcpSession *session, const DwcpError *err,
                        bool tell_peer)
 {
@@ -258,6 +271,7 @@ void dwcp_session_fail(DwcpSession *session, const DwcpError *err,
         session->events.failed(session->events.opaque, err);
         callback_leave(session);
     }
+    hang_up(session);
     dwcp_session_tell_changed(session);
 }
 
@@ -287,6 +301,7 @@ void dwcp_session_cancel(DwcpSession *session, const char *why)
     session->cancelled = true;
     pthread_mutex_unlock(&session->lock);
     if (die(session, &err, true)) {
+        hang_up(session);
         dwcp_session_tell_changed(session);
     }
 }

@@ -53,7 +53,7 @@ typedef struct DwcpSession {
     uint64_t vacated; /* bit per index that dwcp_session_vacate gave away */
     uint8_t id[DWCP_SESSION_BYTES];
     uint8_t session_key[DWCP_KEY_BYTES]; /* base key of those that join */
-    DwcpPump *pump;  /* channel 0; stream 0's thread uses it */
+    DwcpPump *pump;  /* channel 0; set once; stream 0's thread uses it */
     int channel_fd;  /* the user's end of channel 0; -1 = taken */
     int spares[DWCP_STREAMS_MAX]; /* sockets that the user made for us, not in */
     unsigned spares_count;        /* use now */

@@ -239,8 +239,7 @@ int dwcp_stream_take_pump(DwcpStream *stream, DwcpError *err)
     DwcpResume resume;
 
     if (!session->pump) {
-        session->pump = dwcp_pump_new(session);
-        if (!session->pump) {
+        if (!dwcp_pump_new(session)) {
             return dwcp_fail(err, -ENOMEM, "no memory or descriptor for a "
                                            "byte channel");
         }

@@ -289,7 +289,7 @@ static void test_gone(gconstpointer opaque)
     bool ended = GPOINTER_TO_INT(opaque);
     DwcpTargetOptions for_target = target_options(false);
     DwcpSourceOptions for_source;
-    char target_port[8], port[8];
+    char target_port[8], port[8], byte;
     DwcpError err;
     Case c;
 
@@ -306,6 +306,8 @@ static void test_gone(gconstpointer opaque)
     end_connect(&c.source);
     end_wait_connected(&c.source);
     end_wait_connected(&c.target);
+    end_take(&c.source);
+    end_take(&c.target);
     if (ended) {
         g_assert_cmpint(dwcp_target_begin(c.target.target), ==, 0);
         g_assert_cmpint(dwcp_source_end(c.source.source), ==, 0);
@@ -318,6 +320,9 @@ static void test_gone(gconstpointer opaque)
     }
     end_failed_with(&c.source, -ETIMEDOUT, "could not be made again");
     end_failed_with(&c.target, -ETIMEDOUT, "no sign of life");
+    /* Whoever waits at channel 0 sees its end, though no stream serves it. */
+    g_assert_cmpint(recv(c.source.channel, &byte, 1, 0), ==, 0);
+    g_assert_cmpint(recv(c.target.channel, &byte, 1, 0), ==, 0);
     g_assert_false(dwcp_source_gone(c.source.source));
     case_free(&c);
 }
