@@ -348,13 +348,27 @@ static int go_check(DwcpSession *session, uint64_t now_ns, DwcpError *err)
                 : 0;
 }
 
-/* For how long nothing may be heard of a source: one that has lost all its
- * connections tries to come back. */
-static uint64_t silence_limit_ms(const DwcpSession *session)
+/*
+ * For how long nothing may be heard of a source.  One that has lost all its
+ * connections tries to come back, and may have noticed it later than we did;
+ * one that shows none of that may be cut off without a word.
+ */
+static uint64_t silence_limit_ms(DwcpSession *session)
 {
-    return atomic_load(&session->resume) &&
-                   session->resume_ms_max > session->silence_ms_max
-               ? session->resume_ms_max
+    uint64_t late_ms = session->resume_ms_max < DWCP_STALL_MS
+                           ? session->resume_ms_max
+                           : DWCP_STALL_MS;
+    uint64_t resume_ms = session->resume_ms_max + late_ms;
+    bool down;
+
+    if (!atomic_load(&session->resume)) {
+        return session->silence_ms_max;
+    }
+    pthread_mutex_lock(&session->lock);
+    down = session->down_ns != 0;
+    pthread_mutex_unlock(&session->lock);
+    return down || resume_ms > session->silence_ms_max
+               ? resume_ms
                : session->silence_ms_max;
 }
 

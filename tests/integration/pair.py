@@ -29,6 +29,10 @@ from tap import check, equal, skip_all  # noqa: E402
 QEMU = pathlib.Path(os.environ.get("DWCP_QEMU") or machine.DEFAULT_QEMU)
 SOAK = os.environ.get("DWCP_SOAK") == "1"
 WAIT_S = 120
+# How long a session looks for a lost connection: the tests have seen enough.
+RESUME_S = 5
+# What both sides of a migration know.
+SECRET = {"id": "dwcp-secret", "data": "only between namespaces here"}
 BEATS = 10
 ENDED = ("completed", "failed", "cancelled")
 # A wide area link on which the small guest takes some seconds.
@@ -140,7 +144,8 @@ def migration(one):
 def address(host, port, **options):
     """The channels argument for a dwcp address."""
     where = {"transport": "dwcp", "host": host, "port": str(port),
-             "security": "none", **options}
+             "security": "psk", "secret": SECRET["id"],
+             "resume-limit": RESUME_S, **options}
     return [{"channel-type": "main", "addr": where}]
 
 
@@ -202,6 +207,7 @@ class Pair:
                          else capabilities)]])
         one.qmp.cmd("migrate-set-parameters", **{
             "max-bandwidth": 1 << 40, **self.parameters, **parameters})
+        one.qmp.cmd("object-add", **{"qom-type": "secret", **SECRET})
 
     def _start_source(self):
         directory = self.lab.files / self.name
