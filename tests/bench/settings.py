@@ -9,7 +9,7 @@ the best counts, metric by metric:
     multifd-zstd[:CHANNELS[:LEVEL]]   8 and 16 channels, levels 1 and 3
     multifd-zlib[:CHANNELS[:LEVEL]]   8 and 16 channels, level 1
     xbzrle[:CACHE_MIB]           256 MiB of cache
-    dwcp[:STREAMS[:LEVEL]]       8 streams, the level of QEMU's choice; encrypted
+    dwcp[:STREAMS[:LEVEL]]       streams and level of libdwcp's choice; encrypted
     dwcp-none[:STREAMS[:LEVEL]]  the same in plain text (security=none)
 """
 
@@ -123,8 +123,8 @@ FAMILIES = {
                                              (16, 3))),
     'multifd-zlib': (('channels', 'level'), ((8, 1), (16, 1))),
     'xbzrle': (('cache_mib',), ((256,),)),
-    'dwcp': (('streams', 'level'), ((8, None),)),
-    'dwcp-none': (('streams', 'level'), ((8, None),)),
+    'dwcp': (('streams', 'level'), ((None, None),)),
+    'dwcp-none': (('streams', 'level'), ((None, None),)),
 }
 
 
