@@ -54,6 +54,31 @@ static uint32_t median(uint32_t *values, unsigned count)
     return count ? values[(count - 1) / 2] : 0;
 }
 
+uint32_t dwcp_flows_rtt_us(const DwcpFlowInfo *infos, unsigned count)
+{
+    uint32_t srtt_us[DWCP_STREAMS_MAX];
+    unsigned i, known = 0;
+
+    for (i = 0; i < count; i++) {
+        if (infos[i].srtt_us) {
+            srtt_us[known++] = infos[i].srtt_us;
+        }
+    }
+    return median(srtt_us, known);
+}
+
+uint32_t dwcp_flows_min_rtt_us(const DwcpFlowInfo *infos, unsigned count)
+{
+    uint32_t least_us = UINT32_MAX;
+    unsigned i;
+
+    for (i = 0; i < count; i++) {
+        least_us = infos[i].min_rtt_us < least_us ? infos[i].min_rtt_us
+                                                  : least_us;
+    }
+    return least_us;
+}
+
 /* Is the peer's window full of what is in flight, or of what it has not read?
  */
 static bool window_in_flight(const DwcpFlowInfo *info, uint64_t acked_bytes,
@@ -109,9 +134,9 @@ static DwcpFlowLimit most(const unsigned votes[DWCP_FLOW_LIMITS],
 static void round_end(DwcpFlows *flows, const DwcpFlowInfo *infos,
                       uint64_t span_ns, DwcpFlowRound *round)
 {
-    uint32_t least_us[DWCP_STREAMS_MAX], srtt_us[DWCP_STREAMS_MAX];
+    uint32_t least_us[DWCP_STREAMS_MAX];
     unsigned votes[DWCP_FLOW_LIMITS] = { 0 };
-    uint32_t path_us = UINT32_MAX, retrans = 0;
+    uint32_t path_us = dwcp_flows_min_rtt_us(infos, flows->count), retrans = 0;
     unsigned i, known = 0, blind = 0;
     uint64_t acked = 0;
 
@@ -123,10 +148,8 @@ static void round_end(DwcpFlows *flows, const DwcpFlowInfo *infos,
         retrans += info->retrans_segs - flow->first.retrans_segs;
         votes[flow_limit(flow, info, span_ns)]++;
         blind += info->loss_blind;
-        path_us = info->min_rtt_us < path_us ? info->min_rtt_us : path_us;
         if (flow->least_us != UINT32_MAX) {
-            least_us[known] = flow->least_us;
-            srtt_us[known++] = info->srtt_us;
+            least_us[known++] = flow->least_us;
         }
     }
     flows->lossless_rounds = retrans ? 0 : flows->lossless_rounds + 1;
@@ -134,7 +157,7 @@ static void round_end(DwcpFlows *flows, const DwcpFlowInfo *infos,
         .streams = flows->count,
         .span_ns = span_ns,
         .rate_bytes_per_s = (uint64_t)((double)acked * 1e9 / (double)span_ns),
-        .rtt_us = median(srtt_us, known),
+        .rtt_us = dwcp_flows_rtt_us(infos, flows->count),
         .queue_us = median(least_us, known),
         .limit =
             flows->count ? most(votes, flows->count) : DWCP_FLOW_APPLICATION,

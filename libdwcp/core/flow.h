@@ -103,4 +103,9 @@ void dwcp_flows_init(DwcpFlows *flows);
 bool dwcp_flows_tick(DwcpFlows *flows, const DwcpFlowInfo *infos,
                      unsigned count, uint64_t now_ns, DwcpFlowRound *round);
 
+/* dwcp_flows_rtt_us: smoothed, of the median stream; 0 = not known */
+uint32_t dwcp_flows_rtt_us(const DwcpFlowInfo *infos, unsigned count);
+/* dwcp_flows_min_rtt_us: the least that any remembers; UINT32_MAX = not known */
+uint32_t dwcp_flows_min_rtt_us(const DwcpFlowInfo *infos, unsigned count);
+
 #endif

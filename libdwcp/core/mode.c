@@ -16,6 +16,7 @@
 #define LOADED_SAMPLES 3u
 
 static const char *const names[DWCP_MODE_COUNT] = {
+    [DWCP_MODE_MEASURED] = "measured",
     [DWCP_MODE_HYBRID] = "hybrid",
     [DWCP_MODE_DATACENTER] = "datacenter",
     [DWCP_MODE_INTERNET] = "internet",
@@ -33,6 +34,7 @@ static const char *const texts[DWCP_MODE_REASON_COUNT] = {
 void dwcp_mode_init(DwcpModeState *state, uint64_t now_ns)
 {
     memset(state, 0, sizeof(*state));
+    state->mode = DWCP_MODE_HYBRID;
     state->since_ns = now_ns;
 }
 
@@ -240,7 +242,7 @@ bool dwcp_mode_probe(DwcpModeState *state, uint32_t rtt_us, uint64_t now_ns)
 
 void dwcp_mode_pin(DwcpModeState *state, DwcpMode mode, uint64_t now_ns)
 {
-    assert(mode < DWCP_MODE_COUNT);
+    assert(mode != DWCP_MODE_MEASURED && mode < DWCP_MODE_COUNT);
     if (!state->pinned || state->mode != mode) {
         state->since_ns = now_ns;
     }

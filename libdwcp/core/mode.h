@@ -54,6 +54,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dwcp/dwcp.h"
+
 #define DWCP_MODE_SAMPLE_MS 50u
 #define DWCP_MODE_WINDOW 10u /* samples */
 #define DWCP_MODE_WINDOWS 3u /* in a row before a change */
@@ -68,12 +70,7 @@
 /* but for this long only when the RTT has grown by a quarter since. */
 #define DWCP_MODE_PROBE_AGAIN_MS 1000u
 
-typedef enum DwcpMode {
-    DWCP_MODE_HYBRID,
-    DWCP_MODE_DATACENTER,
-    DWCP_MODE_INTERNET,
-    DWCP_MODE_COUNT,
-} DwcpMode;
+#define DWCP_MODE_COUNT 4u
 
 /* DwcpModeReason: of the last change */
 typedef enum DwcpModeReason {

@@ -353,6 +353,10 @@ int dwcp_session_adopt(DwcpSession *session, DwcpStream *stream)
         rc = -EEXIST;
     } else {
         session->streams[index] = stream;
+        stream->flow = (DwcpFlowInfo){
+            .id = ++session->adopted,
+            .min_rtt_us = UINT32_MAX,
+        };
         session->resumes += session->down_ns != 0;
         session->down_ns = 0;
         atomic_store(&session->down, false);

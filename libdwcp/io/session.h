@@ -50,6 +50,7 @@ typedef struct DwcpSession {
     unsigned callbacks; /* running now; _free waits for none */
     DwcpStream *all; /* every stream object, linked by next */
     DwcpStream *streams[DWCP_STREAMS_MAX]; /* those past the handshake */
+    uint64_t adopted; /* connections that ever stood */
     uint64_t vacated; /* bit per index that dwcp_session_vacate gave away */
     uint8_t id[DWCP_SESSION_BYTES];
     uint8_t session_key[DWCP_KEY_BYTES]; /* base key of those that join */

@@ -336,15 +336,35 @@ int dwcp_write_exact(DwcpStream *stream, const void *data, size_t length,
     return 0;
 }
 
+/* Congestion controls that take a rate for what it is, not losses. */
+static bool loss_blind(int fd)
+{
+    char name[16] = "";
+    socklen_t length = sizeof(name) - 1;
+
+    return getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &length) == 0 &&
+           strncmp(name, "bbr", 3) == 0;
+}
+
 void dwcp_socket_measure(int fd, DwcpSocketState *state)
 {
     struct tcp_info info = { 0 };
     socklen_t length = sizeof(info);
 
-    *state = (DwcpSocketState){ 0 };
+    *state = (DwcpSocketState){ .flow.min_rtt_us = UINT32_MAX };
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0) {
-        state->rtt_us = info.tcpi_rtt;
-        state->acked_bytes = info.tcpi_bytes_acked;
+        state->flow = (DwcpFlowInfo){
+            .acked_bytes = info.tcpi_bytes_acked,
+            .busy_us = info.tcpi_busy_time,
+            .rwnd_limited_us = info.tcpi_rwnd_limited,
+            .sndbuf_limited_us = info.tcpi_sndbuf_limited,
+            .retrans_segs = info.tcpi_total_retrans,
+            .srtt_us = info.tcpi_rtt,
+            .min_rtt_us = info.tcpi_min_rtt,
+            .peer_window_bytes = info.tcpi_snd_wnd,
+            .unsent_bytes = info.tcpi_notsent_bytes,
+            .loss_blind = loss_blind(fd),
+        };
         /* Probes of a window that is closed do not count as such. */
         state->in_flight = info.tcpi_unacked > 0;
         state->silent_ms = info.tcpi_last_ack_recv;

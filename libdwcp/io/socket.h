@@ -11,6 +11,7 @@
 
 #include <sys/socket.h>
 
+#include "core/flow.h"
 #include "io/stream.h"
 
 #define DWCP_ADDRESSES_MAX 8u
@@ -63,13 +64,12 @@ int dwcp_write_exact(DwcpStream *stream, const void *data, size_t length,
 /*
  * DwcpSocketState: what the kernel knows of a connection; zeros = not known
  *
- * @rtt_us: smoothed round-trip time
- * @acked_bytes: that the peer's kernel has acknowledged since the start
+ * @flow: without its id
  * @in_flight: packets are on their way
  * @silent_ms: since the last acknowledgement came
  */
 typedef struct DwcpSocketState {
-    uint64_t rtt_us, acked_bytes;
+    DwcpFlowInfo flow;
     bool in_flight;
     uint32_t silent_ms;
 } DwcpSocketState;

@@ -202,7 +202,7 @@ static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
     if (rc < 0 || stream->index != 0) {
         return rc;
     }
-    acked_bytes = state.acked_bytes;
+    acked_bytes = state.flow.acked_bytes;
     /*
      * A PING waits behind a frame, which can take long on a slow link.  That
      * the frame's bytes arrive is a sign of life then: a peer that is frozen
@@ -217,7 +217,7 @@ static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
     }
     stream->tcp_acked_bytes = acked_bytes;
     pthread_mutex_lock(&source->session.lock);
-    source->session.rtt_us = state.rtt_us;
+    source->session.rtt_us = state.flow.srtt_us;
     pthread_mutex_unlock(&source->session.lock);
     /* A queue that is full is no reason to fail: silence_check judges. */
     (void)!dwcp_stream_queue_u64(stream, DWCP_RECORD_PING, now_ns);
@@ -250,6 +250,8 @@ const DwcpStreamOps dwcp_source_ops = {
     .lost = dwcp_feed_lost,
     .resumed = source_resumed,
     .tick = source_tick,
+    .sample = dwcp_source_sample,
+    .sample_ns = DWCP_MODE_SAMPLE_MS * 1000000ull,
 };
 
 /* ------------------------------------------------------------ threads -- */

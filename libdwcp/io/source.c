@@ -140,7 +140,9 @@ static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
         range_check("workers", (long)source->workers_wanted, 1,
                     DWCP_WORKERS_MAX, err) < 0 ||
         range_check("level", options->level, DWCP_LEVEL_AUTO, DWCP_LEVEL_MAX,
-                    err) < 0) {
+                    err) < 0 ||
+        range_check("mode", (long)options->mode, DWCP_MODE_MEASURED,
+                    (long)DWCP_MODE_COUNT - 1, err) < 0) {
         return -EINVAL;
     }
     if (sockets_check(options, source->streams_wanted, err) < 0) {
@@ -155,6 +157,7 @@ static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
     if (options->switchover_ms_max) {
         source->session.switchover_ms_max = options->switchover_ms_max;
     }
+    dwcp_source_steer_init(source, options->mode);
     source->session.on_end = source_on_end;
     source->session.role_data = source;
     return 0;
@@ -462,6 +465,7 @@ void dwcp_source_stats(DwcpSource *source, DwcpStats *stats)
 
     dwcp_session_stats(&source->session, &now);
     now.workers = source->workers_wanted;
+    now.mode = atomic_load(&source->mode);
     now.rounds = atomic_load(&source->feed.rounds);
     now.acked_bytes = dwcp_source_acked_bytes(source);
     now.pending_bytes = dwcp_source_pending_bytes(source);

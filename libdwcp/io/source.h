@@ -7,6 +7,8 @@
 #ifndef DWCP_IO_SOURCE_H
 #define DWCP_IO_SOURCE_H
 
+#include "core/flow.h"
+#include "core/mode.h"
 #include "io/feed.h"
 #include "io/socket.h"
 
@@ -32,6 +34,13 @@ struct DwcpSource {
     atomic_ullong ended_ns;
     /* when finish began to wait, 0 = not yet; written by finish, as above */
     atomic_ullong finish_ns;
+
+    /* stream 0's thread only */
+    DwcpModeState path;
+    DwcpFlows flows;
+    DwcpFlowRound round; /* the last */
+    /* written by stream 0's thread, read anywhere */
+    _Atomic DwcpMode mode;
 
     /* stream 0's thread until it ends, then _free's */
     DwcpAddresses addresses;
@@ -60,6 +69,12 @@ int dwcp_source_shake(DwcpSource *source, DwcpStream *stream,
 bool dwcp_source_late_locked(const DwcpSession *session, uint64_t now_ns);
 /* dwcp_source_late: says so; Returns: -ETIMEDOUT */
 int dwcp_source_late(const DwcpSession *session, DwcpError *err);
+
+/* dwcp_source_sample: a stream looks at its connection; stream 0 judges what all
+ * have seen */
+void dwcp_source_sample(DwcpStream *stream, uint64_t now_ns);
+/* dwcp_source_steer_init: before the first sample; @mode as in the options */
+void dwcp_source_steer_init(DwcpSource *source, DwcpMode mode);
 
 /* dwcp_source_encode: a worker's thread; @opaque is the source */
 void *dwcp_source_encode(void *opaque);

@@ -282,12 +282,17 @@ int dwcp_stream_error(DwcpStream *stream, const char *what, int code,
 
 static uint64_t poll_timeout_ns(const DwcpStream *stream, uint64_t now_ns)
 {
-    uint64_t tick_ns = stream->ticked_ns + dwcp_session_tick_ns(stream->session);
-    uint64_t limit_ns = tick_ns > now_ns ? tick_ns - now_ns : 0;
+    uint64_t due_ns = stream->ticked_ns + dwcp_session_tick_ns(stream->session);
+    uint64_t limit_ns;
 
     if (stream->pump && dwcp_pump_has_more(stream->pump)) {
         return 0;
     }
+    if (stream->ops->sample &&
+        stream->sampled_ns + stream->ops->sample_ns < due_ns) {
+        due_ns = stream->sampled_ns + stream->ops->sample_ns;
+    }
+    limit_ns = due_ns > now_ns ? due_ns - now_ns : 0;
     return stream->wait_ns < limit_ns ? stream->wait_ns : limit_ns;
 }
 
@@ -319,6 +324,22 @@ static void wait_for_events(DwcpStream *stream, uint64_t now_ns)
     }
 }
 
+/* What time asks for.  Returns: 0 or an error. */
+static int clock_turn(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
+{
+    const DwcpStreamOps *ops = stream->ops;
+
+    if (ops->sample && now_ns - stream->sampled_ns >= ops->sample_ns) {
+        stream->sampled_ns = now_ns;
+        ops->sample(stream, now_ns);
+    }
+    if (now_ns - stream->ticked_ns < dwcp_session_tick_ns(stream->session)) {
+        return 0;
+    }
+    stream->ticked_ns = now_ns;
+    return ops->tick(stream, now_ns, err);
+}
+
 /* Returns: 0 go on; 1 the stream has done its work; or an error. */
 static int turn(DwcpStream *stream, DwcpError *err)
 {
@@ -345,10 +366,8 @@ static int turn(DwcpStream *stream, DwcpError *err)
         rc = dwcp_pump_turn(stream->pump, err);
     }
     now_ns = dwcp_now_ns();
-    if (rc == 0 &&
-        now_ns - stream->ticked_ns >= dwcp_session_tick_ns(session)) {
-        stream->ticked_ns = now_ns;
-        rc = stream->ops->tick(stream, now_ns, err);
+    if (rc == 0) {
+        rc = clock_turn(stream, now_ns, err);
     }
     if (rc == 0) {
         /* Last: all of the above may queue. */
@@ -494,7 +513,7 @@ bool dwcp_stream_loop(DwcpStream *stream)
     bool lost;
     int rc;
 
-    stream->ticked_ns = dwcp_now_ns();
+    stream->ticked_ns = stream->sampled_ns = dwcp_now_ns();
     do {
         rc = turn(stream, &err);
     } while (rc == 0);

@@ -18,6 +18,7 @@
 
 #include <sys/uio.h>
 
+#include "core/flow.h"
 #include "core/wire.h"
 #include "io/session.h"
 
@@ -72,6 +73,9 @@ typedef struct DwcpStreamOps {
     int (*resumed)(DwcpStream *stream, DwcpError *err);
     /* Once a dwcp_session_tick_ns at least.  Returns: 0 or an error. */
     int (*tick)(DwcpStream *stream, uint64_t now_ns, DwcpError *err);
+    /* Each sample_ns, as nearly as the loop gets there.  NULL member: never. */
+    void (*sample)(DwcpStream *stream, uint64_t now_ns);
+    uint64_t sample_ns;
 } DwcpStreamOps;
 
 struct DwcpStream {
@@ -85,6 +89,8 @@ struct DwcpStream {
     DwcpStream *next; /* session->all */
     bool offering;    /* target: a NEW that was offered this session, and */
     uint8_t offer[DWCP_SESSION_BYTES]; /* has not confirmed it yet */
+    DwcpFlowInfo flow; /* the connection, as sampled last; its id counts from
+                        * 1, in the order in which they came to stand */
 
     /* set by the handshake, then read-only until the connection ends */
     bool again; /* a stream 0 that came again: RESUME goes first */
@@ -112,7 +118,7 @@ struct DwcpStream {
     bool resumed;       /* again: the peer's RESUME has come */
     bool want_out;      /* the socket takes no more now */
     uint64_t wait_ns;   /* what pull said */
-    uint64_t ticked_ns;
+    uint64_t ticked_ns, sampled_ns;
     uint64_t tcp_acked_bytes; /* source, stream 0: at the last tick */
     DwcpPump *pump;     /* stream 0 */
     void *decoder;      /* target: DwcpDecoder */

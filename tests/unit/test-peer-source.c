@@ -97,6 +97,7 @@ static void test_options(void)
     o = good, o.workers = 65, bad_options(o, -EINVAL, "workers 65");
     o = good, o.level = 20, bad_options(o, -EINVAL, "level 20");
     o = good, o.level = -2, bad_options(o, -EINVAL, "level -2");
+    o = good, o.mode = (DwcpMode)4, bad_options(o, -EINVAL, "mode 4");
     o = good, o.page_size = 0, bad_options(o, -EINVAL, "page size");
     o = good, o.page_size = 6000, bad_options(o, -EINVAL, "page size 6000");
     o = good, o.page_size = 131072, bad_options(o, -EINVAL, "page size");

@@ -131,6 +131,14 @@ typedef enum DwcpCipher {
     DWCP_CIPHER_CHACHA20_POLY1305 = 2,
 } DwcpCipher;
 
+/* DwcpMode: what kind of path a session has */
+typedef enum DwcpMode {
+    DWCP_MODE_MEASURED = 0,   /* an option: one of the others, as it turns out */
+    DWCP_MODE_DATACENTER = 1, /* round trips below 10 ms, not known to be slow */
+    DWCP_MODE_INTERNET = 2,   /* above 50 ms */
+    DWCP_MODE_HYBRID = 3,     /* else, and until it is known */
+} DwcpMode;
+
 /*
  * DwcpStats: counters of one session
  *
@@ -159,6 +167,7 @@ typedef struct DwcpStats {
     uint64_t reconnecting_ms; /* for so long no connection has stood; 0 = one
                                * does */
     uint64_t resent_bytes; /* guest bytes described again for lost streams */
+    DwcpMode mode;         /* now (source; 0 at a target) */
 } DwcpStats;
 
 /* ------------------------------------------------------------ source -- */
@@ -184,6 +193,7 @@ typedef struct DwcpSource DwcpSource;
  *                 DWCP_RESUME_NEVER
  * @page_size: bytes, a power of two from 1024 to 65536
  * @streams: 1 to DWCP_STREAMS_MAX
+ * @mode: DWCP_MODE_MEASURED, or what it is to be taken for
  * @workers: 1 to DWCP_WORKERS_MAX; default: the online processors, at most 8
  * @level: zstd level, 0 (raw) to DWCP_LEVEL_MAX; or DWCP_LEVEL_AUTO: frame by
  *         frame 2, or 3 while a slow link is full
@@ -208,6 +218,7 @@ typedef struct DwcpSourceOptions {
     uint32_t resume_ms_max;
     uint32_t page_size;
     unsigned streams;
+    DwcpMode mode;
     unsigned workers;
     int level;
     uint32_t queue_bytes_max;
