@@ -19,8 +19,8 @@
 static void follow_rate(DwcpStream *stream, uint64_t rate_bytes_per_s)
 {
     DwcpFeed *feed = stream->role;
-    uint64_t want =
-        rate_bytes_per_s / 1000 * DWCP_UNSENT_MS / feed->streams_wanted;
+    uint64_t want = rate_bytes_per_s / 1000 * DWCP_UNSENT_MS /
+                    atomic_load(&feed->streams_wanted);
 
     if (want < DWCP_UNSENT_BYTES_MIN) {
         want = DWCP_UNSENT_BYTES_MIN;
@@ -46,9 +46,10 @@ DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
         return NULL; /* an ACK will end the wait */
     }
     pthread_mutex_lock(&feed->lock);
-    if (stream->index == 0 && !feed->begun) {
+    if ((stream->index == 0 && !feed->begun) ||
+        stream->index >= atomic_load(&feed->streams_wanted)) {
         pthread_mutex_unlock(&feed->lock);
-        return NULL; /* BEGIN will end the wait */
+        return NULL; /* BEGIN will end the wait, or it was the last frame */
     }
     frame = feed->ready;
     if (!frame) {
@@ -57,6 +58,7 @@ DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
     } else {
         *wait_ns = dwcp_pacer_wait_ns(&feed->pacer, now_ns);
         if (*wait_ns) {
+            feed->paced = true;
             /* That nothing moves is then our own doing. */
             atomic_store(&feed->session->progress_ns, now_ns);
             frame = NULL;
@@ -157,12 +159,19 @@ static void again_locked(DwcpFeed *feed, uint64_t number, uint32_t count)
     }
 }
 
+/* One of them was to take a frame, and may not any more: all must look. */
+static void wake_idle_locked(DwcpFeed *feed)
+{
+    for (; feed->idle; feed->idle &= feed->idle - 1) {
+        dwcp_stream_wake(feed->streams[__builtin_ctzll(feed->idle)]);
+    }
+}
+
 void dwcp_feed_lost(DwcpStream *stream)
 {
     DwcpFeed *feed = stream->role;
     const struct DwcpUnacked *unacked;
     DwcpFrame *frame = stream->frame;
-    uint64_t idle;
 
     pthread_mutex_lock(&feed->lock);
     for (; stream->acked_frames < stream->sent_frames;
@@ -176,14 +185,36 @@ void dwcp_feed_lost(DwcpStream *stream)
         frame->next = feed->spare;
         feed->spare = frame;
     }
-    /* It may have been woken for a frame that waits: others must look. */
-    for (idle = feed->idle; idle; idle &= idle - 1) {
-        dwcp_stream_wake(feed->streams[__builtin_ctzll(idle)]);
-    }
-    feed->idle = 0;
+    wake_idle_locked(feed);
     pthread_cond_broadcast(&feed->work);
     pthread_mutex_unlock(&feed->lock);
     stream->frame = NULL;
+}
+
+void dwcp_feed_set_streams(DwcpFeed *feed, unsigned streams_wanted)
+{
+    pthread_mutex_lock(&feed->lock);
+    atomic_store(&feed->streams_wanted, streams_wanted);
+    wake_idle_locked(feed);
+    pthread_cond_broadcast(&feed->work); /* the pool is another size */
+    pthread_mutex_unlock(&feed->lock);
+}
+
+bool dwcp_feed_drained(DwcpStream *stream)
+{
+    DwcpFeed *feed = stream->role;
+
+    return stream->index >= atomic_load(&feed->streams_wanted) &&
+           !stream->frame && stream->sent_frames == stream->acked_frames;
+}
+
+void dwcp_feed_pressure(DwcpFeed *feed, bool *paced, bool *backlog)
+{
+    pthread_mutex_lock(&feed->lock);
+    *paced = feed->paced;
+    *backlog = feed->ready != NULL;
+    feed->paced = false;
+    pthread_mutex_unlock(&feed->lock);
 }
 
 int dwcp_feed_begin(DwcpFeed *feed, bool again, DwcpError *err)

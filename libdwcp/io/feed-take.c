@@ -50,7 +50,8 @@ static bool may_encode_locked(const DwcpFeed *feed)
                       DWCP_NUMBERS_AHEAD_MAX);
 
     return waits && feed->ready_bytes < dwcp_feed_ready_limit_locked(feed) &&
-           (feed->spare || feed->frames < feed->frames_max);
+           (feed->spare || feed->frames < feed->frames_beyond +
+                                              atomic_load(&feed->streams_wanted));
 }
 
 /*
@@ -60,10 +61,11 @@ static bool may_encode_locked(const DwcpFeed *feed)
  */
 static uint64_t share_locked(const DwcpFeed *feed)
 {
-    uint64_t share = (feed->ring_in - feed->ring_out) / feed->streams_wanted;
+    unsigned streams = atomic_load(&feed->streams_wanted);
+    uint64_t share = (feed->ring_in - feed->ring_out) / streams;
     uint64_t rate = dwcp_feed_rate_locked(feed);
     uint64_t timely =
-        rate / 1000 * FRAME_MS / feed->streams_wanted / DWCP_CHUNK_WIRE_BYTES;
+        rate / 1000 * FRAME_MS / streams / DWCP_CHUNK_WIRE_BYTES;
 
     if (feed->level >= LEVEL_SLOW) {
         return 1;

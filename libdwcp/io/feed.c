@@ -21,7 +21,7 @@
 
 int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
                    uint32_t queue_bytes_max, uint32_t queue_ms_max,
-                   unsigned frames_max, unsigned streams_wanted, int level,
+                   unsigned frames_beyond, unsigned streams_wanted, int level,
                    DwcpError *err)
 {
     memset(feed, 0, sizeof(*feed));
@@ -29,8 +29,8 @@ int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
     feed->session = session;
     feed->queue_bytes_max = queue_bytes_max;
     feed->queue_ms_max = queue_ms_max;
-    feed->frames_max = frames_max;
-    feed->streams_wanted = streams_wanted;
+    feed->frames_beyond = frames_beyond;
+    atomic_store(&feed->streams_wanted, streams_wanted);
     feed->level = level;
     feed->ready_end = &feed->ready;
     feed->rate_ns = dwcp_now_ns();

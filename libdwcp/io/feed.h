@@ -42,8 +42,7 @@ typedef struct DwcpFeed {
     DwcpSource *source;
     DwcpSession *session;
     uint32_t queue_bytes_max, queue_ms_max;
-    unsigned frames_max; /* of the pool */
-    unsigned streams_wanted;
+    unsigned frames_beyond; /* of the pool, those that no stream holds */
     int level; /* DWCP_LEVEL_AUTO, or fixed; stream 0's handshake may change it
                 * before the first worker starts */
 
@@ -76,15 +75,18 @@ typedef struct DwcpFeed {
     uint64_t pulled; /* chunks that streams have taken to send */
     uint64_t zero_pages, zstd_pages, raw_pages, again_pages;
 
+    bool paced; /* a stream has waited for the pacer since dwcp_feed_pressure */
+
     /* written by the migration thread / under lock; read anywhere */
     atomic_ullong put_pages, acked_pages;
+    atomic_uint streams_wanted; /* those of this index and above get no frames */
     atomic_uint rounds;
 } DwcpFeed;
 
 /* dwcp_feed_init: Returns: 0, -ENOMEM */
 int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
                    uint32_t queue_bytes_max, uint32_t queue_ms_max,
-                   unsigned frames_max, unsigned streams_wanted, int level,
+                   unsigned frames_beyond, unsigned streams_wanted, int level,
                    DwcpError *err) DWCP_CHECKED;
 void dwcp_feed_clear(DwcpFeed *feed);
 
@@ -142,6 +144,17 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count,
 /* dwcp_feed_lost: the stream's connection has ended; what it had and was not
  * acknowledged goes out on others.  Threads: the stream's own. */
 void dwcp_feed_lost(DwcpStream *stream);
+
+/* dwcp_feed_set_streams: how many of them take frames; any thread */
+void dwcp_feed_set_streams(DwcpFeed *feed, unsigned streams_wanted);
+
+/* dwcp_feed_drained: does the stream get no more frames, and was every one that
+ * it had acknowledged?  Threads: the stream's own. */
+bool dwcp_feed_drained(DwcpStream *stream);
+
+/* dwcp_feed_pressure: @paced: was the rate's limit waited for since the last
+ * call?  @backlog: do frames wait for a stream? */
+void dwcp_feed_pressure(DwcpFeed *feed, bool *paced, bool *backlog);
 
 /* dwcp_feed_begin: BEGIN has come; Returns: 0; -EPROTO for the second time,
  * unless it comes @again on a new connection */

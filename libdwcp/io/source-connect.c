@@ -17,6 +17,9 @@
 #include "core/fail.h"
 #include "io/source.h"
 
+/* No wake-up is lost, so this might be for ever. */
+#define REST_NS 10000000000ull
+
 /* ------------------------------------------------------- one attempt -- */
 
 /* @refused: somebody is there and says no */
@@ -140,9 +143,19 @@ static void back_off(DwcpStream *stream, Again *again)
     }
 }
 
+/* A stream that is not wanted sleeps; whoever wants it, or ends the session,
+ * wakes it. */
+static void rest(DwcpStream *stream)
+{
+    while (!dwcp_source_wants(stream) && session_lives(stream->session)) {
+        dwcp_stream_sleep(stream, REST_NS);
+    }
+}
+
 /*
- * Make the lost connection again.  Returns: 0 it stands; 1 the session is over;
- * or an error that ends it, of stream 0's thread only.
+ * Make the connection again, if it is wanted or when it is.  Returns: 0 it
+ * stands; 1 the session is over; or an error that ends it, of stream 0's thread
+ * only.
  */
 static int connect_again(DwcpStream *stream, DwcpError *err)
 {
@@ -152,7 +165,7 @@ static int connect_again(DwcpStream *stream, DwcpError *err)
     bool refused;
     int rc;
 
-    while (session_lives(stream->session)) {
+    for (rest(stream); session_lives(stream->session); rest(stream)) {
         rc = connect_once(stream, DWCP_RECONNECT_MS, &refused, &last);
         if (rc == 0) {
             dwcp_feed_wake(stream->role); /* who waits for a connection */
@@ -227,10 +240,8 @@ static void *join_run(void *opaque)
     return NULL;
 }
 
-/* Streams 1.. and the workers; called by stream 0's thread. */
-static int start_others(DwcpSource *source, DwcpError *err)
+static int start_workers(DwcpSource *source, DwcpError *err)
 {
-    DwcpStream *stream;
     int rc;
 
     while (source->workers_started < source->workers_wanted) {
@@ -241,7 +252,16 @@ static int start_others(DwcpSource *source, DwcpError *err)
         }
         source->workers_started++;
     }
-    while (source->streams_started < source->streams_wanted) {
+    return 0;
+}
+
+int dwcp_source_start_streams(DwcpSource *source, DwcpError *err)
+{
+    unsigned wanted = atomic_load(&source->feed.streams_wanted);
+    DwcpStream *stream;
+    int rc;
+
+    while (source->streams_started < wanted) {
         stream = dwcp_stream_new(&source->session, &dwcp_source_ops,
                                  &source->feed);
         if (!stream) {
@@ -275,7 +295,8 @@ void *dwcp_source_run(void *opaque)
         dwcp_stream_close(stream, false);
         return NULL;
     }
-    if (start_others(source, &err) < 0) {
+    if (start_workers(source, &err) < 0 ||
+        dwcp_source_start_streams(source, &err) < 0) {
         dwcp_session_fail(&source->session, &err, true);
     } else {
         dwcp_session_tell_connected(&source->session);

@@ -247,6 +247,7 @@ const DwcpStreamOps dwcp_source_ops = {
     .record = source_record,
     .pull = dwcp_feed_pull,
     .sent = dwcp_feed_sent,
+    .drained = dwcp_feed_drained,
     .lost = dwcp_feed_lost,
     .resumed = source_resumed,
     .tick = source_tick,

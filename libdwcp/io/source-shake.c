@@ -24,7 +24,7 @@ static void hello_fill(DwcpSource *source, const DwcpStream *stream,
         .security = (uint8_t)session->security,
         .kind = new ? DWCP_HELLO_NEW : DWCP_HELLO_JOIN,
         .stream = (uint16_t)stream->index,
-        .streams = (uint16_t)source->streams_wanted,
+        .streams = (uint16_t)source->streams_max,
         .page_size = session->page_size,
     };
     memcpy(hello->session, session->id, DWCP_SESSION_BYTES);

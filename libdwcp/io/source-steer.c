@@ -1,24 +1,36 @@
 /*
- * What kind of path a source has, judged from what its connections tell
+ * What kind of path a source has and how many streams it needs, judged from what
+ * its connections tell
  *
  * Each stream's thread samples its own connection; stream 0's, when it samples
  * its own, collects what the others have found last and asks the modules of
  * core/.  While stream 0 has no connection nothing is judged.
+ *
+ * Adding: stream 0's thread starts the threads of streams that never were; those
+ * of streams that rest wake up and connect.  Retiring: the feed gives a stream no
+ * more frames, what it has is sent and acknowledged, then its thread closes the
+ * connection and rests.  The target sees a connection that ends between records
+ * with nothing left to acknowledge, which RESUME makes harmless.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 
 #include "io/source.h"
 
-/* Those that stand, the oldest first.  Returns: how many are at @infos. */
-static unsigned collect(DwcpSession *session,
+#include <assert.h>
+
+/* Those that stand and are wanted, the oldest first.  Returns: how many are at
+ * @infos. */
+static unsigned collect(DwcpSource *source,
                         DwcpFlowInfo infos[DWCP_STREAMS_MAX])
 {
+    DwcpSession *session = &source->session;
+    unsigned wanted = atomic_load(&source->feed.streams_wanted);
     const DwcpFlowInfo *info;
     unsigned i, at, count = 0;
 
     pthread_mutex_lock(&session->lock);
-    for (i = 0; i < DWCP_STREAMS_MAX; i++) {
+    for (i = 0; i < wanted; i++) {
         if (!session->streams[i]) {
             continue;
         }
@@ -35,7 +47,7 @@ static unsigned collect(DwcpSession *session,
 static void judge_mode(DwcpSource *source, const DwcpFlowInfo *infos,
                        unsigned count, uint64_t now_ns)
 {
-    const DwcpFlowRound *round = &source->round;
+    const DwcpFlowRound *round = &source->count.round;
     uint32_t min_rtt_us = dwcp_flows_min_rtt_us(infos, count);
 
     if (dwcp_mode_sample(&source->path,
@@ -53,6 +65,22 @@ static void judge_mode(DwcpSource *source, const DwcpFlowInfo *infos,
     }
 }
 
+static void judge_count(DwcpSource *source, const DwcpFlowInfo *infos,
+                        unsigned count, uint64_t now_ns)
+{
+    DwcpStreamsTick tick = {
+        .now_ns = now_ns,
+        .infos = infos,
+        .count = count,
+        .mode = source->path.mode,
+    };
+
+    dwcp_feed_pressure(&source->feed, &tick.paced, &tick.backlog);
+    if (dwcp_streams_tick(&source->count, &tick)) {
+        dwcp_source_steer_to(source, source->count.wanted);
+    }
+}
+
 void dwcp_source_sample(DwcpStream *stream, uint64_t now_ns)
 {
     DwcpSource *source = dwcp_source_of(stream);
@@ -67,21 +95,46 @@ void dwcp_source_sample(DwcpStream *stream, uint64_t now_ns)
     stream->flow = state.flow;
     pthread_mutex_unlock(&session->lock);
     if (stream->index == 0) {
-        count = collect(session, infos);
-        (void)dwcp_flows_tick(&source->flows, infos, count, now_ns,
-                              &source->round);
+        count = collect(source, infos);
+        judge_count(source, infos, count, now_ns);
         judge_mode(source, infos, count, now_ns);
+        if (dwcp_source_start_streams(source, NULL) < 0) {
+            /* The session goes on with those that there are. */
+            dwcp_source_steer_to(source, source->streams_started);
+        }
     }
 }
 
-void dwcp_source_steer_init(DwcpSource *source, DwcpMode mode)
+void dwcp_source_steer_to(DwcpSource *source, unsigned streams)
+{
+    assert(streams >= 1 && streams <= DWCP_STREAMS_MAX);
+    if (!source->adaptive || !atomic_load(&source->session.resume) ||
+        atomic_load(&source->ended_ns)) {
+        return;
+    }
+    dwcp_feed_set_streams(&source->feed, streams);
+    dwcp_session_wake(&source->session);
+}
+
+bool dwcp_source_wants(DwcpStream *stream)
+{
+    DwcpFeed *feed = stream->role;
+
+    return stream->index < atomic_load(&feed->streams_wanted);
+}
+
+void dwcp_source_steer_init(DwcpSource *source,
+                            const DwcpSourceOptions *options)
 {
     uint64_t now_ns = dwcp_now_ns();
 
     dwcp_mode_init(&source->path, now_ns);
-    if (mode != DWCP_MODE_MEASURED) {
-        dwcp_mode_pin(&source->path, mode, now_ns);
+    if (options->mode != DWCP_MODE_MEASURED) {
+        dwcp_mode_pin(&source->path, options->mode, now_ns);
     }
     atomic_store(&source->mode, source->path.mode);
-    dwcp_flows_init(&source->flows);
+    dwcp_streams_init(&source->count,
+                      source->adaptive ? DWCP_STREAMS_DEFAULT
+                                       : options->streams,
+                      !source->adaptive, now_ns);
 }

@@ -131,11 +131,14 @@ static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
     if (port_check(options->port, err) < 0) {
         return -EINVAL;
     }
-    source->streams_wanted =
-        options->streams ? options->streams : DWCP_STREAMS_DEFAULT;
+    source->adaptive = !options->streams;
+    source->streams_max = options->streams ? options->streams
+                          : options->resume_ms_max == DWCP_RESUME_NEVER
+                              ? DWCP_STREAMS_DEFAULT
+                              : DWCP_STREAMS_MAX;
     source->workers_wanted =
         options->workers ? options->workers : workers_default();
-    if (range_check("streams", (long)source->streams_wanted, 1,
+    if (range_check("streams", (long)source->streams_max, 1,
                     DWCP_STREAMS_MAX, err) < 0 ||
         range_check("workers", (long)source->workers_wanted, 1,
                     DWCP_WORKERS_MAX, err) < 0 ||
@@ -145,7 +148,7 @@ static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
                     (long)DWCP_MODE_COUNT - 1, err) < 0) {
         return -EINVAL;
     }
-    if (sockets_check(options, source->streams_wanted, err) < 0) {
+    if (sockets_check(options, source->streams_max, err) < 0) {
         return -EINVAL;
     }
     source->family = options->family;
@@ -157,7 +160,7 @@ static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
     if (options->switchover_ms_max) {
         source->session.switchover_ms_max = options->switchover_ms_max;
     }
-    dwcp_source_steer_init(source, options->mode);
+    dwcp_source_steer_init(source, options);
     source->session.on_end = source_on_end;
     source->session.role_data = source;
     return 0;
@@ -172,9 +175,8 @@ static int feed_setup(DwcpSource *source, const DwcpSourceOptions *options,
                                         : DWCP_QUEUE_MS_DEFAULT;
 
     return dwcp_feed_init(&source->feed, source, &source->session, bytes, ms,
-                          source->streams_wanted + source->workers_wanted +
-                              FRAMES_QUEUED,
-                          source->streams_wanted, options->level, err);
+                          source->workers_wanted + FRAMES_QUEUED,
+                          source->count.wanted, options->level, err);
 }
 
 int dwcp_source_new(const DwcpSourceOptions *options, DwcpSource **out,
@@ -464,6 +466,7 @@ void dwcp_source_stats(DwcpSource *source, DwcpStats *stats)
     DwcpStats now = { .size = stats->size };
 
     dwcp_session_stats(&source->session, &now);
+    now.streams_wanted = atomic_load(&source->feed.streams_wanted);
     now.workers = source->workers_wanted;
     now.mode = atomic_load(&source->mode);
     now.rounds = atomic_load(&source->feed.rounds);

@@ -7,8 +7,7 @@
 #ifndef DWCP_IO_SOURCE_H
 #define DWCP_IO_SOURCE_H
 
-#include "core/flow.h"
-#include "core/mode.h"
+#include "core/streams.h"
 #include "io/feed.h"
 #include "io/socket.h"
 
@@ -24,7 +23,8 @@ struct DwcpSource {
     /* set at init, read-only */
     char *host, *port;
     int family;
-    unsigned streams_wanted, workers_wanted;
+    unsigned streams_max, workers_wanted; /* streams: that there may ever be */
+    bool adaptive; /* the user left their count to us */
 
     /* set before the first put, then read-only */
     DwcpSourceBlock *blocks;
@@ -37,8 +37,7 @@ struct DwcpSource {
 
     /* stream 0's thread only */
     DwcpModeState path;
-    DwcpFlows flows;
-    DwcpFlowRound round; /* the last */
+    DwcpStreams count; /* of the streams */
     /* written by stream 0's thread, read anywhere */
     _Atomic DwcpMode mode;
 
@@ -73,8 +72,27 @@ int dwcp_source_late(const DwcpSession *session, DwcpError *err);
 /* dwcp_source_sample: a stream looks at its connection; stream 0 judges what all
  * have seen */
 void dwcp_source_sample(DwcpStream *stream, uint64_t now_ns);
-/* dwcp_source_steer_init: before the first sample; @mode as in the options */
-void dwcp_source_steer_init(DwcpSource *source, DwcpMode mode);
+/* dwcp_source_steer_init: before the first sample; @options: checked */
+void dwcp_source_steer_init(DwcpSource *source,
+                            const DwcpSourceOptions *options);
+
+/*
+ * dwcp_source_steer_to: let streams 0 to @streams - 1 carry the session
+ *
+ * The others send no more frames, and are closed once all that they sent was
+ * acknowledged; those that are missing are made.  Nothing happens if the user
+ * gave the count, if the target does not know RESUME, or once END was said.
+ *
+ * Threads: any.
+ */
+void dwcp_source_steer_to(DwcpSource *source, unsigned streams);
+
+/* dwcp_source_wants: should the stream have a connection? */
+bool dwcp_source_wants(DwcpStream *stream);
+
+/* dwcp_source_start_streams: those that are wanted and never were; stream 0's
+ * thread.  Returns: 0, -ENOMEM, -EAGAIN */
+int dwcp_source_start_streams(DwcpSource *source, DwcpError *err) DWCP_CHECKED;
 
 /* dwcp_source_encode: a worker's thread; @opaque is the source */
 void *dwcp_source_encode(void *opaque);

@@ -142,7 +142,8 @@ void dwcp_stream_close(DwcpStream *stream, bool reset)
     stream->sent_frames = stream->acked_frames = 0;
     stream->tcp_acked_bytes = 0;
     stream->unsent_bytes = 0;
-    stream->in_held = stream->want_out = stream->broken = false;
+    stream->in_held = stream->want_out = false;
+    stream->broken = stream->retired = false;
     stream->again = stream->resumed = false;
     atomic_store(&stream->cut, false);
     pthread_mutex_lock(&stream->out_lock);
@@ -166,16 +167,22 @@ static void wake_clear(DwcpStream *stream)
     stream->in_held = false;
 }
 
+void dwcp_stream_sleep(DwcpStream *stream, uint64_t ns)
+{
+    struct pollfd woken = { .fd = stream->wake_fd, .events = POLLIN };
+
+    (void)poll(&woken, 1, (int)(ns / 1000000u) + 1);
+    wake_clear(stream);
+}
+
 void dwcp_stream_pause(DwcpStream *stream, uint64_t ns)
 {
     const DwcpSession *session = stream->session;
-    struct pollfd woken = { .fd = stream->wake_fd, .events = POLLIN };
     uint64_t end_ns = dwcp_now_ns() + ns, now_ns;
 
     while ((now_ns = dwcp_now_ns()) < end_ns && !atomic_load(&session->dead) &&
            !atomic_load(&session->closing)) {
-        (void)poll(&woken, 1, (int)((end_ns - now_ns) / 1000000u) + 1);
-        wake_clear(stream);
+        dwcp_stream_sleep(stream, end_ns - now_ns);
     }
 }
 
@@ -356,12 +363,12 @@ static int turn(DwcpStream *stream, DwcpError *err)
         atomic_load(&session->closing)) {
         return 1;
     }
-    if (atomic_load(&stream->cut)) {
-        stream->broken = true;
-        return dwcp_fail(err, -ECONNRESET, "stream %u: another connection took "
-                                           "its place", stream->index);
-    }
     rc = dwcp_stream_input(stream, err);
+    if (rc == 0 && atomic_load(&stream->cut)) { /* and had not ended itself */
+        stream->broken = true;
+        rc = dwcp_fail(err, -ECONNRESET, "stream %u: another connection took "
+                                         "its place", stream->index);
+    }
     if (rc == 0 && stream->pump) {
         rc = dwcp_pump_turn(stream->pump, err);
     }
@@ -372,6 +379,10 @@ static int turn(DwcpStream *stream, DwcpError *err)
     if (rc == 0) {
         /* Last: all of the above may queue. */
         rc = dwcp_stream_output(stream, err);
+    }
+    if (rc == 0 && stream->ops->drained && stream->ops->drained(stream)) {
+        stream->retired = true;
+        return 1;
     }
     if (rc == 0) {
         wait_for_events(stream, now_ns);
@@ -482,6 +493,15 @@ static bool goes_on(const DwcpStream *stream)
            dwcp_session_phase(session) != DWCP_PHASE_SEALED;
 }
 
+/* A source may end any stream but 0 between two records (docs/wire.md).  If ACKs
+ * did not get through, it takes the stream for lost, and that is its to count. */
+static bool ended_well(const DwcpStream *stream)
+{
+    return stream->session->role == DWCP_ROLE_TARGET && stream->index != 0 &&
+           stream->in_at == stream->in_end &&
+           !(stream->landing && stream->landing->left);
+}
+
 /* The loop has ended, with an error unless it is time. */
 static bool loop_ended(DwcpStream *stream, int rc, DwcpError *err)
 {
@@ -490,6 +510,9 @@ static bool loop_ended(DwcpStream *stream, int rc, DwcpError *err)
                             !atomic_load(&session->closing) &&
                             dwcp_session_phase(session) != DWCP_PHASE_SEALED);
 
+    if (stream->retired) {
+        return true;
+    }
     if (early && rc > 0) {
         stream->broken = true;
         (void)dwcp_fail(err, -ECONNRESET,
@@ -497,7 +520,8 @@ static bool loop_ended(DwcpStream *stream, int rc, DwcpError *err)
                         stream->index);
     }
     if (early && goes_on(stream)) {
-        atomic_fetch_add(&session->streams_lost, 1);
+        atomic_fetch_add(&session->streams_lost,
+                         !(rc > 0 && ended_well(stream)));
         return true;
     }
     if (early) {
@@ -518,7 +542,7 @@ bool dwcp_stream_loop(DwcpStream *stream)
         rc = turn(stream, &err);
     } while (rc == 0);
     lost = loop_ended(stream, rc, &err);
-    if (lost) {
+    if (lost && !stream->retired) {
         stream->ops->lost(stream);
     }
     if (stream->pump && !lost) {

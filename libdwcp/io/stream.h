@@ -67,6 +67,9 @@ typedef struct DwcpStreamOps {
     DwcpFrame *(*pull)(DwcpStream *stream, uint64_t *wait_ns);
     /* The last byte was taken by the socket; the frame is the role's again. */
     void (*sent)(DwcpStream *stream, DwcpFrame *frame);
+    /* Has the connection done its work before the session has?  It is closed
+     * then, and not lost.  NULL member: never. */
+    bool (*drained)(DwcpStream *stream);
     /* The connection is gone, the session goes on: what was under way on it? */
     void (*lost)(DwcpStream *stream);
     /* The peer's RESUME was taken in: say again what it may have missed. */
@@ -115,6 +118,7 @@ struct DwcpStream {
     size_t ctrl_at, ctrl_end;
     DwcpSealed *sealed; /* of a keyed session, else NULL */
     bool broken;        /* the connection has ended, not the session */
+    bool retired;       /* as drained said */
     bool resumed;       /* again: the peer's RESUME has come */
     bool want_out;      /* the socket takes no more now */
     uint64_t wait_ns;   /* what pull said */
@@ -171,8 +175,10 @@ void dwcp_stream_free(DwcpStream *stream);
  */
 void dwcp_stream_close(DwcpStream *stream, bool reset);
 
-/* dwcp_stream_pause: wait, but not beyond the session's end; the owner's, while
- * it has no connection */
+/* dwcp_stream_sleep: wait for a dwcp_stream_wake, @ns at most; the owner's, while
+ * it has no connection.  dwcp_stream_pause: whoever wakes it, but not beyond the
+ * session's end */
+void dwcp_stream_sleep(DwcpStream *stream, uint64_t ns);
 void dwcp_stream_pause(DwcpStream *stream, uint64_t ns);
 
 /* dwcp_stream_wake: leave poll() and look around; any thread */

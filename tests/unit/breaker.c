@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PAIRS_MAX 256u
+#define PAIRS_MAX 2048u
 
 /* Bytes on their way in one direction. */
 typedef struct Half {
@@ -44,13 +44,17 @@ static void wake(Breaker *breaker)
                     sizeof(one));
 }
 
-static void pair_reset(Pair *pair)
+static void pair_end(Pair *pair, bool reset)
 {
     unsigned i;
 
     for (i = 0; i < 2; i++) {
         if (pair->fds[i] >= 0) {
-            raw_reset(pair->fds[i]);
+            if (reset) {
+                raw_reset(pair->fds[i]);
+            } else {
+                close(pair->fds[i]);
+            }
             pair->fds[i] = -1;
             g_free(pair->halves[i]);
         }
@@ -85,7 +89,7 @@ static void do_resets(Breaker *breaker)
         for (i = 0; i < count; i++) {
             if (breaker->pairs[i].fds[0] >= 0 &&
                 (which < 0 || which == (int)i)) {
-                pair_reset(&breaker->pairs[i]);
+                pair_end(&breaker->pairs[i], true);
                 if (which == -2) {
                     break;
                 }
@@ -95,14 +99,16 @@ static void do_resets(Breaker *breaker)
     pthread_mutex_unlock(&breaker->lock);
 }
 
-/* Returns: false: this direction has ended. */
+/* Returns: false: this direction has ended, by a reset or not. */
 static bool move_bytes(Breaker *breaker, Half *half, int from, int to,
-                       short from_events, short to_events)
+                       short from_events, short to_events, bool *reset)
 {
     ssize_t n;
 
+    *reset = true;
     if (half->at == half->end && from_events) {
         n = recv(from, half->buffer, sizeof(half->buffer), MSG_DONTWAIT);
+        *reset = n != 0;
         if (n == 0 || (n < 0 && errno != EAGAIN)) {
             return false;
         }
@@ -128,6 +134,7 @@ static gpointer breaker_run(gpointer opaque)
     struct pollfd *fds = g_new0(struct pollfd, 2 * PAIRS_MAX + 2);
     unsigned i, side, count;
     uint64_t woken;
+    bool reset;
     Pair *pair;
 
     while (!atomic_load(&breaker->stop)) {
@@ -162,11 +169,11 @@ static gpointer breaker_run(gpointer opaque)
             }
             if (!move_bytes(breaker, pair->halves[0], pair->fds[0],
                             pair->fds[1], fds[2 * i + 2].revents,
-                            fds[2 * i + 3].revents) ||
+                            fds[2 * i + 3].revents, &reset) ||
                 !move_bytes(breaker, pair->halves[1], pair->fds[1],
                             pair->fds[0], fds[2 * i + 3].revents,
-                            fds[2 * i + 2].revents)) {
-                pair_reset(pair);
+                            fds[2 * i + 2].revents, &reset)) {
+                pair_end(pair, reset);
             }
         }
         if (fds[1].revents) {
@@ -174,7 +181,7 @@ static gpointer breaker_run(gpointer opaque)
         }
     }
     for (i = 0; i < atomic_load(&breaker->count); i++) {
-        pair_reset(&breaker->pairs[i]);
+        pair_end(&breaker->pairs[i], true);
     }
     g_free(fds);
     return NULL;

@@ -1,8 +1,8 @@
 /*
  * A relay between a source and a target that breaks connections on demand
  *
- * It passes bytes and looks at none, so it serves keyed sessions as well.
- * Connections are numbered in the order in which they came.
+ * It passes bytes and the end of them, and looks at none, so it serves keyed
+ * sessions as well.  Connections are numbered in the order in which they came.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */

@@ -4,7 +4,8 @@
  * What is encoded is a copy that ages, and memory that the guest's limit pays
  * for.  Proves that workers stop at the limit, with at most the frame that
  * each has in work beyond it: in bytes when the target reads slowly, in
- * milliseconds of the rate when that is limited.
+ * milliseconds of the rate when that is limited.  And that a stream which is not
+ * wanted gets nothing, and that what it was called for others are called for.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -102,10 +103,61 @@ static void test_milliseconds(void)
     g_free(body);
 }
 
+static bool woken(const DwcpStream *stream)
+{
+    uint64_t count;
+
+    return read(stream->wake_fd, &count, sizeof(count)) == sizeof(count);
+}
+
+static void test_unwanted(void)
+{
+    const DwcpPages pages = { .number = 1, .count = 1 };
+    DwcpFrame *frame = g_malloc0(sizeof(*frame));
+    DwcpSession session;
+    DwcpStream *streams[2];
+    uint64_t wait_ns;
+    DwcpFeed feed;
+    unsigned i;
+
+    g_assert_cmpint(dwcp_session_init(&session, DWCP_ROLE_SOURCE,
+                                      DWCP_SECURITY_NONE,
+                                      &(DwcpKeys){ .psk = NULL }, PAGE, 0, 0,
+                                      &(DwcpEvents){ .opaque = NULL }, NULL),
+                    ==, 0);
+    g_assert_cmpint(dwcp_feed_init(&feed, NULL, &session, MIB, 100, 1, 2, 1,
+                                   NULL),
+                    ==, 0);
+    g_assert_cmpint(dwcp_feed_begin(&feed, false, NULL), ==, 0);
+    for (i = 0; i < 2; i++) {
+        streams[i] = dwcp_stream_new(&session, &dwcp_source_ops, &feed);
+        streams[i]->index = i;
+        g_assert_null(dwcp_feed_pull(streams[i], &wait_ns));
+        g_assert_false(dwcp_feed_drained(streams[i]));
+    }
+    dwcp_feed_set_streams(&feed, 1);
+    g_assert_true(woken(streams[0]) && woken(streams[1]));
+    g_assert_null(dwcp_feed_pull(streams[0], &wait_ns));
+    g_assert_null(dwcp_feed_pull(streams[1], &wait_ns));
+    g_assert_false(dwcp_feed_drained(streams[0]));
+    g_assert_true(dwcp_feed_drained(streams[1]));
+    dwcp_feed_ready(&feed, frame, &pages);
+    g_assert_true(woken(streams[0]) && !woken(streams[1]));
+    g_assert_null(dwcp_feed_pull(streams[1], &wait_ns));
+    g_assert_true(dwcp_feed_pull(streams[0], &wait_ns) == frame);
+    for (i = 0; i < 2; i++) {
+        dwcp_stream_free(streams[i]);
+    }
+    dwcp_frame_free(frame);
+    dwcp_feed_clear(&feed);
+    dwcp_session_clear(&session);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/feed/bytes", test_bytes);
     g_test_add_func("/feed/milliseconds", test_milliseconds);
+    g_test_add_func("/feed/unwanted", test_unwanted);
     return g_test_run();
 }

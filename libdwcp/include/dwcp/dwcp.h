@@ -168,6 +168,7 @@ typedef struct DwcpStats {
                                * does */
     uint64_t resent_bytes; /* guest bytes described again for lost streams */
     DwcpMode mode;         /* now (source; 0 at a target) */
+    unsigned streams_wanted; /* connections that there should be (source) */
 } DwcpStats;
 
 /* ------------------------------------------------------------ source -- */
@@ -186,13 +187,14 @@ typedef struct DwcpSource DwcpSource;
  *                           congestion control and buffers that the caller was
  *                           permitted to set; used before any of our own, if
  *                           their family fits, and again after a connection was
- *                           lost; at most @streams.  On success the library
- *                           owns them
+ *                           lost; at most @streams, if that is not 0.  On
+ *                           success the library owns them
  * @resume_ms_max: how long a session that has lost all its connections tries
  *                 to make new ones before END; 0 = default, 60000;
  *                 DWCP_RESUME_NEVER
  * @page_size: bytes, a power of two from 1024 to 65536
- * @streams: 1 to DWCP_STREAMS_MAX
+ * @streams: 1 to DWCP_STREAMS_MAX; 0: begin with DWCP_STREAMS_DEFAULT, then as
+ *           many as the path needs, if lost connections are replaced
  * @mode: DWCP_MODE_MEASURED, or what it is to be taken for
  * @workers: 1 to DWCP_WORKERS_MAX; default: the online processors, at most 8
  * @level: zstd level, 0 (raw) to DWCP_LEVEL_MAX; or DWCP_LEVEL_AUTO: frame by
