@@ -165,9 +165,10 @@ static void round_end(DwcpFlows *flows, const DwcpFlowInfo *infos,
     round->queue_us -= path_us < round->queue_us ? path_us : round->queue_us;
     round->queue_stands = queue_stands(round->queue_us, path_us);
     if (round->limit == DWCP_FLOW_NETWORK && 2 * blind <= flows->count &&
-        flows->lossless_rounds < DWCP_FLOW_LOSS_ROUNDS &&
         !round->queue_stands) {
-        round->limit = DWCP_FLOW_LOSS;
+        round->limit = flows->lossless_rounds < DWCP_FLOW_LOSS_ROUNDS
+                           ? DWCP_FLOW_LOSS
+                           : DWCP_FLOW_ROOM;
     }
     flows->rtt_us = round->rtt_us;
 }

@@ -13,10 +13,14 @@
  *                streams do not help
  *   NETWORK      its congestion window
  *
- * and all of them together wait for what most of them wait for; LOSS is
- * NETWORK where something was retransmitted of late and no queue stands in
- * front of the link: then losses keep the windows small, not the link.  A
- * congestion control that is blind to loss (BBR) is never in LOSS.
+ * and all of them together wait for what most of them wait for; where that is
+ * NETWORK and no queue stands in front of the link, it is not the link that
+ * keeps the windows small, but
+ *
+ *   LOSS         something was retransmitted of late
+ *   ROOM         nothing was: they have not grown into the link yet
+ *
+ * A congestion control that is blind to loss (BBR) is in neither.
  *
  * The queue is the smallest smoothed RTT of the round's ticks, in the median
  * stream, above the least RTT that any stream remembers; it stands if it is
@@ -62,6 +66,7 @@ typedef enum DwcpFlowLimit {
     DWCP_FLOW_RECEIVER,
     DWCP_FLOW_WINDOW,
     DWCP_FLOW_NETWORK,
+    DWCP_FLOW_ROOM,
     DWCP_FLOW_LOSS,
     DWCP_FLOW_LIMITS,
 } DwcpFlowLimit;

@@ -13,6 +13,10 @@
 /* Bytes that slow start begins with: ten segments. */
 #define START_BYTES 14480.0
 #define NS_PER_US 1000ull
+/* CUBIC grows by seconds, whatever the RTT: on a shorter path it is soon done. */
+#define LONG_US 80000u
+/* More than that in a round is slow start, which needs no help. */
+#define GROWTH 1.25
 /* What a standing queue has said of the link is believed for this long. */
 #define FULL_NS 30000000000ull
 
@@ -20,6 +24,7 @@ static const char *const texts[DWCP_STREAMS_REASONS] = {
     [DWCP_STREAMS_START] = "as it began",
     [DWCP_STREAMS_PINNED] = "pinned",
     [DWCP_STREAMS_LOSS] = "losses keep each stream slow",
+    [DWCP_STREAMS_ROOM] = "windows grow slowly on a long path",
     [DWCP_STREAMS_WINDOW] = "its window keeps each stream slow",
     [DWCP_STREAMS_THREADS] = "frames wait for a thread",
     [DWCP_STREAMS_NO_GAIN] = "more did not help",
@@ -69,6 +74,11 @@ static bool is_full(const DwcpStreams *streams)
            streams->average >= (double)streams->full_bytes_per_s * 0.95;
 }
 
+static bool is_long(const DwcpStreams *streams)
+{
+    return streams->round.rtt_us - streams->round.queue_us >= LONG_US;
+}
+
 /* Do the streams wait for what more of them change? */
 static bool is_hunger(const DwcpStreams *streams, DwcpMode mode)
 {
@@ -78,6 +88,8 @@ static bool is_hunger(const DwcpStreams *streams, DwcpMode mode)
         return false;
     }
     return (limit == DWCP_FLOW_LOSS && !is_full(streams)) ||
+           (limit == DWCP_FLOW_ROOM && !is_full(streams) && !streams->grows &&
+            is_long(streams)) ||
            limit == DWCP_FLOW_WINDOW ||
            (limit == DWCP_FLOW_APPLICATION && streams->backlog &&
             mode == DWCP_MODE_DATACENTER);
@@ -88,6 +100,8 @@ static void weigh(DwcpStreams *streams, DwcpMode mode, uint64_t now_ns)
     const DwcpFlowRound *round = &streams->round;
     bool hungry;
 
+    streams->grows =
+        (double)round->rate_bytes_per_s > streams->average * GROWTH;
     /* Two rounds' average, or more when they are short. */
     streams->average =
         streams->average
@@ -156,14 +170,17 @@ static bool steady(DwcpStreams *streams, DwcpMode mode, uint64_t now_ns)
 {
     static const DwcpStreamsReason reasons[DWCP_FLOW_LIMITS] = {
         [DWCP_FLOW_LOSS] = DWCP_STREAMS_LOSS,
+        [DWCP_FLOW_ROOM] = DWCP_STREAMS_ROOM,
         [DWCP_FLOW_WINDOW] = DWCP_STREAMS_WINDOW,
         [DWCP_FLOW_APPLICATION] = DWCP_STREAMS_THREADS,
     };
-    const bool loss = streams->hunger == DWCP_FLOW_LOSS;
-    const unsigned most = loss || mode == DWCP_MODE_DATACENTER
-                              ? DWCP_STREAMS_MAX
-                              : DWCP_STREAMS_NORMAL;
-    unsigned wanted = streams->wanted * (loss ? 4 : 2), least;
+    const DwcpFlowLimit hunger = streams->hunger;
+    const bool small = hunger == DWCP_FLOW_LOSS || hunger == DWCP_FLOW_ROOM;
+    const unsigned most =
+        small || is_long(streams) || mode == DWCP_MODE_DATACENTER
+            ? DWCP_STREAMS_MAX
+            : DWCP_STREAMS_NORMAL;
+    unsigned wanted = streams->wanted * (small ? 4 : 2), least;
 
     if (streams->up_bytes_per_s &&
         streams->average * 4 < (double)streams->up_bytes_per_s * 3) {
@@ -173,7 +190,7 @@ static bool steady(DwcpStreams *streams, DwcpMode mode, uint64_t now_ns)
     wanted = wanted < most ? wanted : most;
     if (streams->hungry >= HUNGRY_ROUNDS && wanted > streams->wanted &&
         now_ns >= streams->up_ns) {
-        return begin(streams, DWCP_STREAMS_UP, wanted, reasons[streams->hunger],
+        return begin(streams, DWCP_STREAMS_UP, wanted, reasons[hunger],
                      now_ns);
     }
     least =

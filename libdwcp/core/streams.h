@@ -9,10 +9,13 @@
  *   DOWN     some were given back; were they worth anything?
  *
  * STEADY -> UP when two rounds in a row found the streams waiting for what
- * more streams change: losses without a queue, or a connection's own window;
- * in datacenter mode also threads (frames are ready, the streams find nothing
- * unsent).  By four times if it is loss, else twice.  Up to 64 in datacenter
- * mode and for losses, else 16; never while max-bandwidth is what holds them.
+ * more streams change: losses without a queue, windows that neither a queue nor
+ * losses keep from growing and that are out of slow start (HyStart leaves it at
+ * two thirds of a link) on a long path, or a connection's own window; in
+ * datacenter mode also threads (frames are ready, the streams find nothing
+ * unsent).  By four times if windows are small, else twice.  Up to 64 in
+ * datacenter mode, on a long path and for losses, else 16; never while
+ * max-bandwidth is what holds them.
  * UP -> STEADY, with what was added, as soon as the total has grown by a
  * quarter of what that many times the streams would carry if all were alike,
  * though by half at most (8 to 32: half more, 32 to 64: a quarter more); or
@@ -69,6 +72,7 @@ typedef enum DwcpStreamsReason {
     DWCP_STREAMS_START,
     DWCP_STREAMS_PINNED,
     DWCP_STREAMS_LOSS,
+    DWCP_STREAMS_ROOM,
     DWCP_STREAMS_WINDOW,
     DWCP_STREAMS_THREADS,
     DWCP_STREAMS_NO_GAIN, /* more did not help */
@@ -98,6 +102,7 @@ typedef struct DwcpStreams {
     DwcpFlows flows;
     enum { DWCP_STREAMS_STEADY, DWCP_STREAMS_UP, DWCP_STREAMS_DOWN } state;
     bool paced, backlog; /* in this round */
+    bool grows;          /* as in slow start, in the last round */
     unsigned hungry;     /* rounds in a row, for the same */
     DwcpFlowLimit hunger;
     unsigned busy;    /* rounds in a row with something to send */

@@ -59,6 +59,7 @@ static void judge_mode(DwcpSource *source, const DwcpFlowInfo *infos,
                              .rate_bytes_per_s = round->rate_bytes_per_s,
                              .network_limited =
                                  round->limit == DWCP_FLOW_NETWORK ||
+                                 round->limit == DWCP_FLOW_ROOM ||
                                  round->limit == DWCP_FLOW_LOSS,
                          })) {
         atomic_store(&source->mode, source->path.mode);

@@ -71,8 +71,11 @@ static void cubic_grow(Fluid *fluid, FluidFlow *flow, double dt, double rtt_s)
     double t, k, target;
 
     if (flow->window < flow->slow_threshold) {
-        /* HyStart leaves slow start when delay grows. */
-        if (rtt_s - flow->min_rtt_s > MAX(0.004, flow->min_rtt_s / 8) &&
+        /* HyStart leaves slow start when delay grows, or early. */
+        if ((rtt_s - flow->min_rtt_s > MAX(0.004, flow->min_rtt_s / 8) ||
+             (fluid->early &&
+              fluid->starting > fluid->early * (fluid->capacity * fluid->rtt_s -
+                                                fluid->others))) &&
             flow->window > 16) {
             flow->slow_threshold = flow->window;
         }
@@ -170,6 +173,7 @@ static void step(Fluid *fluid, double dt)
     for (i = 0; i < fluid->count; i++) {
         begun += fluid->now_s >= fluid->flows[i].begin_s;
     }
+    fluid->starting = fluid->others = 0;
     for (i = 0; i < fluid->count; i++) {
         fluid->flows[i].demand =
             fluid->demand_each ? fluid->demand_each
@@ -179,6 +183,11 @@ static void step(Fluid *fluid, double dt)
         }
         flights[i] = flow_flight(fluid, &fluid->flows[i], rtt_s);
         total += flights[i];
+        if (fluid->flows[i].window < fluid->flows[i].slow_threshold) {
+            fluid->starting += flights[i];
+        } else {
+            fluid->others += flights[i];
+        }
     }
     offered = total / rtt_s;
     served = fluid->queue > 0 || offered > fluid->capacity ? fluid->capacity

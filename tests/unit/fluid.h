@@ -59,12 +59,15 @@ typedef struct Fluid {
     double demand_total, demand_each; /* bytes/s; 0 = no limit */
     double paced_total; /* bytes/s of the first paced_count; 0 = no limit */
     unsigned paced_count;
+    double early; /* slow start ends at this part of what others leave of the
+                   * link, as by HyStart's ACK trains; 0 = at a queue only */
     bool hidden; /* TCP_INFO does not show that it is the application */
 
     FluidFlow flows[DWCP_STREAMS_MAX];
     unsigned count;
     uint64_t next_id;
     double now_s, queue; /* bytes */
+    double starting, others; /* in flight, in slow start and not */
     uint64_t seed;
 } Fluid;
 

@@ -101,7 +101,7 @@ static void test_limits(void)
     Bench bench;
 
     begin(&bench);
-    g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_NETWORK);
+    g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_ROOM);
     g_assert_cmpuint(bench.round.streams, ==, COUNT);
     g_assert_cmpuint(bench.round.rate_bytes_per_s, ==, COUNT * 12500000ull);
     g_assert_cmpuint(bench.round.rtt_us, ==, 100000);
@@ -112,19 +112,19 @@ static void test_limits(void)
     g_assert_cmpint(round_limit(&bench, 60, 0), ==, DWCP_FLOW_RECEIVER);
     set_window(&bench, 19 << 16);
     g_assert_cmpint(round_limit(&bench, 60, 0), ==, DWCP_FLOW_WINDOW);
-    g_assert_cmpint(round_limit(&bench, 50, 0), ==, DWCP_FLOW_NETWORK);
+    g_assert_cmpint(round_limit(&bench, 50, 0), ==, DWCP_FLOW_ROOM);
     g_assert_cmpint(round_limit(&bench, 0, 60), ==, DWCP_FLOW_WINDOW);
-    g_assert_cmpint(round_limit(&bench, 0, 50), ==, DWCP_FLOW_NETWORK);
+    g_assert_cmpint(round_limit(&bench, 0, 50), ==, DWCP_FLOW_ROOM);
     /* Half of them are no majority. */
     set_idle(&bench, 4);
-    g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_NETWORK);
+    g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_ROOM);
     set_idle(&bench, 5);
     g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_APPLICATION);
     /* Half of the ticks are enough: a round of five. */
     (void)tick(&bench, 0, 0);
     (void)tick(&bench, 0, 0);
     set_idle(&bench, 0);
-    g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_NETWORK);
+    g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_ROOM);
     (void)tick(&bench, 0, 0);
     set_idle(&bench, 8);
     g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_APPLICATION);
@@ -141,7 +141,7 @@ static void test_loss(void)
     for (i = 0; i < DWCP_FLOW_LOSS_ROUNDS; i++) {
         g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_LOSS);
     }
-    g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_NETWORK);
+    g_assert_cmpint(round_limit(&bench, 0, 0), ==, DWCP_FLOW_ROOM);
     /* A queue stands: 10 ms at most, an eighth of a shorter path. */
     bench.infos[7].retrans_segs++;
     set_srtt(&bench, 109999);
