@@ -72,7 +72,12 @@ static void take_connection(Breaker *breaker)
         return;
     }
     pair->fds[0] = fd;
-    pair->fds[1] = raw_connect(breaker->target_port);
+    pair->fds[1] = raw_try_connect(breaker->target_port);
+    if (pair->fds[1] < 0) { /* it has ended; the source has not seen it yet */
+        raw_reset(fd);
+        pair->fds[0] = -1;
+        return;
+    }
     pair->halves[0] = g_new0(Half, 1);
     pair->halves[1] = g_new0(Half, 1);
     atomic_fetch_add(&breaker->count, 1);

@@ -78,6 +78,7 @@ typedef struct Raw {
 } Raw;
 
 int raw_connect(const char *port);
+int raw_try_connect(const char *port); /* -1: refused */
 int raw_accept(int listen_fd);
 void raw_send(int fd, const void *data, size_t length); /* may be refused */
 bool raw_read(int fd, void *data, size_t length);       /* false: closed */
