@@ -90,9 +90,10 @@ static int first_connect(DwcpStream *stream, DwcpError *err)
 
 /* -------------------------------------------------------- once again -- */
 
-/* How stream 0's loss is going. */
+/* How a loss is going.  A connection on which the target has said nothing does
+ * not end it, or one that hands out handshakes only would keep us for ever. */
 typedef struct Again {
-    uint64_t since_ns;         /* the connection was lost */
+    uint64_t since_ns;         /* the connection was lost; 0 = none was */
     uint64_t refused_since_ns; /* all attempts since were refused; 0 = not */
     uint32_t backoff_ms;
 } Again;
@@ -157,35 +158,40 @@ static void rest(DwcpStream *stream)
  * stands; 1 the session is over; or an error that ends it, of stream 0's thread
  * only.
  */
-static int connect_again(DwcpStream *stream, DwcpError *err)
+static int connect_again(DwcpStream *stream, Again *again, DwcpError *err)
 {
-    Again again = { .since_ns = dwcp_now_ns(),
-                    .backoff_ms = DWCP_BACKOFF_MS_MIN };
-    DwcpError last = { .text = "" };
-    bool refused;
-    int rc;
+    DwcpError last = { .text = "the target hung up after the handshake" };
+    bool refused, tried = again->since_ns && !stream->answered;
+    int rc = 0;
 
+    if (!tried) {
+        *again = (Again){ .since_ns = dwcp_now_ns(),
+                          .backoff_ms = DWCP_BACKOFF_MS_MIN };
+    }
     for (rest(stream); session_lives(stream->session); rest(stream)) {
-        rc = connect_once(stream, DWCP_RECONNECT_MS, &refused, &last);
-        if (rc == 0) {
-            dwcp_feed_wake(stream->role); /* who waits for a connection */
-            return 0;
-        }
-        if (!refused) {
-            again.refused_since_ns = 0;
-        } else if (!again.refused_since_ns) {
-            again.refused_since_ns = dwcp_now_ns();
-        }
-        if (rc == -ENOMEM) {
-            return dwcp_fail(err, rc, "%s", last.text);
-        }
-        if (stream->index == 0) {
-            rc = again_check(stream, &again, &last, err);
+        if (tried && stream->index == 0) {
+            rc = again_check(stream, again, &last, err);
             if (rc < 0) {
                 return rc;
             }
         }
-        back_off(stream, &again);
+        if (tried) {
+            back_off(stream, again);
+        }
+        tried = true;
+        rc = connect_once(stream, DWCP_RECONNECT_MS, &refused, &last);
+        if (!refused) {
+            again->refused_since_ns = 0;
+        } else if (!again->refused_since_ns) {
+            again->refused_since_ns = dwcp_now_ns();
+        }
+        if (rc == 0) {
+            dwcp_feed_wake(stream->role); /* who waits for a connection */
+            return 0;
+        }
+        if (rc == -ENOMEM) {
+            return dwcp_fail(err, rc, "%s", last.text);
+        }
     }
     return 1;
 }
@@ -194,13 +200,14 @@ static int connect_again(DwcpStream *stream, DwcpError *err)
 static void keep_place(DwcpStream *stream, bool connected)
 {
     DwcpFeed *feed = stream->role;
+    Again again = { .backoff_ms = DWCP_BACKOFF_MS_MIN };
     bool lost = !connected;
     DwcpError err;
     int rc = 0;
 
     while (rc == 0) {
         if (lost) {
-            rc = connect_again(stream, &err);
+            rc = connect_again(stream, &again, &err);
         }
         if (rc == 0) {
             lost = dwcp_stream_loop(stream);

@@ -110,6 +110,7 @@ int dwcp_source_shake(DwcpSource *source, DwcpStream *stream,
 
     hello_fill(source, stream, &hello);
     stream->again = hello.kind == DWCP_HELLO_JOIN && stream->index == 0;
+    stream->answered = false;
     dwcp_shake_init(&shake, stream, deadline_ns, hello.random);
     rc = run(source, &shake, &hello, err);
     dwcp_shake_clear(&shake);

@@ -156,6 +156,7 @@ static int input_record(DwcpStream *stream, DwcpError *err)
     }
     rc = record_dispatch(stream, &record, at + DWCP_RECORD_HEADER, err);
     if (rc == 0) {
+        stream->answered = true;
         stream->in_at += DWCP_RECORD_HEADER + record.length;
     }
     return rc;

@@ -120,6 +120,7 @@ struct DwcpStream {
     bool broken;        /* the connection has ended, not the session */
     bool retired;       /* as drained said */
     bool resumed;       /* again: the peer's RESUME has come */
+    bool answered;      /* a record has come; stays until the next handshake */
     bool want_out;      /* the socket takes no more now */
     uint64_t wait_ns;   /* what pull said */
     uint64_t ticked_ns, sampled_ns;

@@ -327,6 +327,71 @@ static void test_gone(gconstpointer opaque)
     case_free(&c);
 }
 
+/* A target that shakes hands and hangs up, as a middlebox makes it look. */
+typedef struct HangsUp {
+    int listen_fd;
+    atomic_uint times;
+} HangsUp;
+
+static gpointer hangs_up_run(gpointer opaque)
+{
+    HangsUp *hangs_up = opaque;
+    uint8_t session[DWCP_SESSION_BYTES] = { 1 }, confirm[DWCP_CONFIRM_BYTES];
+    DwcpError err;
+    Raw raw;
+
+    for (;;) {
+        raw.fd = accept(hangs_up->listen_fd, NULL, NULL);
+        if (raw.fd < 0) {
+            return NULL;
+        }
+        if (raw_read(raw.fd, raw.hello, sizeof(raw.hello)) &&
+            dwcp_hello_decode(raw.hello, &raw.said, &err) == 0) {
+            (void)dwcp_hello_judge(&raw.said, DWCP_SECURITY_NONE,
+                                   DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME, PAGE,
+                                   &raw.answer);
+            memcpy(raw.answer.session, session, sizeof(session));
+            dwcp_welcome_encode(raw.welcome, &raw.answer);
+            dwcp_welcome_tag(raw.welcome, raw.hello, NULL);
+            raw_send(raw.fd, raw.welcome, sizeof(raw.welcome));
+            (void)raw_read(raw.fd, confirm, sizeof(confirm));
+            atomic_fetch_add(&hangs_up->times, 1);
+        }
+        raw_reset(raw.fd);
+    }
+}
+
+/* A handshake alone is no connection: the limits and the pauses go on. */
+static void test_hangs_up(gconstpointer opaque)
+{
+    bool ended = GPOINTER_TO_INT(opaque);
+    DwcpSourceOptions options;
+    HangsUp hangs_up = { 0 };
+    GThread *thread;
+    char port[8];
+    End source;
+
+    hangs_up.listen_fd = kit_listen(port);
+    thread = g_thread_new("hangs-up", hangs_up_run, &hangs_up);
+    options = source_options(port, false);
+    options.streams = ended ? 1 : 3;
+    options.resume_ms_max = ended ? 600000 : 1000;
+    options.switchover_ms_max = 1000;
+    end_source(&source, &options);
+    end_connect(&source);
+    end_wait_connected(&source);
+    if (ended) {
+        g_assert_cmpint(dwcp_source_end(source.source), ==, 0);
+    }
+    end_failed_with(&source, -ETIMEDOUT, "could not be made again");
+    g_assert_false(dwcp_source_gone(source.source));
+    end_free(&source);
+    (void)shutdown(hangs_up.listen_fd, SHUT_RDWR);
+    g_thread_join(thread);
+    close(hangs_up.listen_fd);
+    g_assert_cmpuint(atomic_load(&hangs_up.times), <, options.streams * 12);
+}
+
 /* ------------------------------------------------------------- random -- */
 
 /* Anything, at any time: move_end() knows what must hold. */
@@ -635,6 +700,10 @@ int main(int argc, char **argv)
     g_test_add_data_func("/resume/gone", GINT_TO_POINTER(false), test_gone);
     g_test_add_data_func("/resume/gone/ended", GINT_TO_POINTER(true),
                          test_gone);
+    g_test_add_data_func("/resume/hangs-up", GINT_TO_POINTER(false),
+                         test_hangs_up);
+    g_test_add_data_func("/resume/hangs-up/ended", GINT_TO_POINTER(true),
+                         test_hangs_up);
     g_test_add_data_func("/resume/random/plain", GINT_TO_POINTER(false),
                          test_random);
     g_test_add_data_func("/resume/random/keyed", GINT_TO_POINTER(true),
