@@ -172,9 +172,12 @@ static int switchover_check(DwcpStream *stream, uint64_t now_ns,
     return 0;
 }
 
-/* A connection whose packets nobody answers is as good as lost. */
+/*
+ * A connection whose packets nobody answers is as good as lost.  The system
+ * counts from the last answer, which is long ago when nothing was sent.
+ */
 static int stall_check(DwcpStream *stream, const DwcpSocketState *state,
-                       DwcpError *err)
+                       uint64_t now_ns, DwcpError *err)
 {
     const DwcpSession *session = stream->session;
     uint32_t limit_ms = DWCP_STALL_MS;
@@ -183,8 +186,11 @@ static int stall_check(DwcpStream *stream, const DwcpSocketState *state,
         session->switchover_ms_max / 2 < limit_ms) {
         limit_ms = session->switchover_ms_max / 2;
     }
-    if (!atomic_load(&session->resume) || !state->in_flight ||
-        state->silent_ms <= limit_ms) {
+    if (!state->in_flight) {
+        stream->idle_ns = now_ns;
+    }
+    if (!atomic_load(&session->resume) || state->silent_ms <= limit_ms ||
+        now_ns - stream->idle_ns <= limit_ms * 1000000ull) {
         return 0;
     }
     return dwcp_stream_error(stream, "no answer for long", ETIMEDOUT, err);
@@ -198,7 +204,7 @@ static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
     int rc;
 
     dwcp_socket_measure(stream->fd, &state);
-    rc = stall_check(stream, &state, err);
+    rc = stall_check(stream, &state, now_ns, err);
     if (rc < 0 || stream->index != 0) {
         return rc;
     }

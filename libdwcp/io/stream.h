@@ -125,6 +125,7 @@ struct DwcpStream {
     uint64_t wait_ns;   /* what pull said */
     uint64_t ticked_ns, sampled_ns;
     uint64_t tcp_acked_bytes; /* source, stream 0: at the last tick */
+    uint64_t idle_ns;   /* source: last tick that found nothing in flight */
     DwcpPump *pump;     /* stream 0 */
     void *decoder;      /* target: DwcpDecoder */
     DwcpLanding *landing; /* target */
