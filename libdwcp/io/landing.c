@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/wipe.h"
+
 DwcpLanding *dwcp_landing_new(DwcpGuestRam *ram)
 {
     DwcpLanding *landing = malloc(sizeof(*landing) + ram->page_size);
@@ -20,7 +22,9 @@ DwcpLanding *dwcp_landing_new(DwcpGuestRam *ram)
 
 void dwcp_landing_free(DwcpLanding *landing)
 {
-    free(landing);
+    if (landing) { /* the scratch page has seen what came too late */
+        dwcp_wipe_free(landing, dwcp_landing_bytes(landing));
+    }
 }
 
 size_t dwcp_landing_bytes(const DwcpLanding *landing)
