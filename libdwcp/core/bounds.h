@@ -106,6 +106,9 @@
 #define DWCP_HANDSHAKE_MS 10000u
 /* Connections that a listener serves at once before they belong to it. */
 #define DWCP_HANDSHAKES_MAX 96u
+/* Of so many, the oldest that has not confirmed for this long makes room for one
+ * that waits: else 96 silent strangers would keep everyone out. */
+#define DWCP_HANDSHAKE_CROWD_MS 1000u
 
 _Static_assert(DWCP_CHUNK_PAGES == 64, "one bit of a uint64_t per page");
 _Static_assert(DWCP_CONTROL_QUEUE_MAX > 2 * DWCP_CONTROL_BODY_MAX,

@@ -22,6 +22,8 @@
 
 /* How long the listener waits when the process is out of descriptors. */
 #define ACCEPT_PAUSE_MS 100
+/* How often it looks for room while it has none. */
+#define FULL_MS 100
 
 static void wake(DwcpTarget *target)
 {
@@ -54,6 +56,7 @@ static void *stream_run(void *opaque)
     rc = dwcp_target_shake(target, stream, &err);
     pthread_mutex_lock(&target->session.lock);
     target->handshakes--;
+    stream->shaking = false;
     pthread_mutex_unlock(&target->session.lock);
     wake(target); /* it may have stopped accepting */
     if (rc == 0) {
@@ -92,6 +95,8 @@ static void accept_one(DwcpTarget *target)
     stream->fd = fd;
     pthread_mutex_lock(&target->session.lock);
     target->handshakes++;
+    stream->shaking = true;
+    stream->accepted_ns = dwcp_now_ns();
     pthread_mutex_unlock(&target->session.lock);
     if (dwcp_thread_start(&stream->thread, "dwcp-stream", stream_run, stream,
                           &err) < 0) {
@@ -101,6 +106,33 @@ static void accept_one(DwcpTarget *target)
         dwcp_session_tell_warned(&target->session, &err);
         dwcp_stream_free(stream);
     }
+}
+
+/* A crowd stands at the door.  If somebody waits behind it, the one that has
+ * kept silent for longest goes. */
+static void make_room(DwcpTarget *target)
+{
+    struct pollfd waits = { .fd = target->listen_fd, .events = POLLIN };
+    DwcpSession *session = &target->session;
+    DwcpStream *stream, *oldest = NULL;
+    bool going = poll(&waits, 1, 0) != 1;
+
+    pthread_mutex_lock(&session->lock);
+    for (stream = session->all; stream && !going; stream = stream->next) {
+        going = stream->shaking && atomic_load(&stream->cut);
+        if (stream->shaking &&
+            (!oldest || stream->accepted_ns <= oldest->accepted_ns)) {
+            oldest = stream;
+        }
+    }
+    if (!going && oldest &&
+        dwcp_now_ns() - oldest->accepted_ns >=
+            DWCP_HANDSHAKE_CROWD_MS * 1000000ull) {
+        atomic_store(&oldest->cut, true);
+        dwcp_stream_wake(oldest);
+        pthread_cond_broadcast(&session->changed);
+    }
+    pthread_mutex_unlock(&session->lock);
 }
 
 /* Join threads that have ended; all of them if @all. */
@@ -132,18 +164,25 @@ static void *listener_run(void *opaque)
         { .fd = target->listen_wake_fd, .events = POLLIN },
     };
     uint64_t count, timeout_ns;
-    bool full;
+    bool crowd, full;
 
     while (!atomic_load(&session->closing)) {
         pthread_mutex_lock(&session->lock);
         /* After GO a source may come to ask for what it has not heard. */
-        full = target->handshakes >= DWCP_HANDSHAKES_MAX ||
+        crowd = target->handshakes >= DWCP_HANDSHAKES_MAX;
+        full = crowd ||
                (session->phase == DWCP_PHASE_SEALED &&
                 !atomic_load(&session->resume)) ||
                session->phase == DWCP_PHASE_FAILED;
         pthread_mutex_unlock(&session->lock);
         fds[0].fd = full ? -1 : target->listen_fd;
         timeout_ns = dwcp_session_tick_ns(session);
+        if (crowd) {
+            make_room(target);
+            timeout_ns = timeout_ns < FULL_MS * 1000000ull
+                             ? timeout_ns
+                             : FULL_MS * 1000000ull;
+        }
         (void)poll(fds, 2, (int)(timeout_ns / 1000000u) + 1);
         dwcp_target_watch(target);
         if (fds[1].revents) {

@@ -95,7 +95,7 @@ static Lookup *lookup_new(const char *host, const char *port, int family)
 
 static bool given_up(const DwcpStream *stream)
 {
-    return atomic_load(&stream->session->dead) ||
+    return atomic_load(&stream->cut) || atomic_load(&stream->session->dead) ||
            atomic_load(&stream->session->closing);
 }
 

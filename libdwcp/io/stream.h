@@ -90,6 +90,8 @@ struct DwcpStream {
     pthread_t thread;
     /* guarded by session->lock */
     DwcpStream *next; /* session->all */
+    bool shaking;     /* target: has not confirmed yet, */
+    uint64_t accepted_ns; /* since when */
     bool offering;    /* target: a NEW that was offered this session, and */
     uint8_t offer[DWCP_SESSION_BYTES]; /* has not confirmed it yet */
     DwcpFlowInfo flow; /* the connection, as sampled last; its id counts from

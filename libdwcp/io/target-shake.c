@@ -55,14 +55,15 @@ static bool may_ask_again(const DwcpSession *session, const DwcpHello *hello)
 }
 
 /* JOIN: may overtake the CONFIRM of stream 0, so wait for it. */
-static void judge_join_locked(DwcpTarget *target, const DwcpHello *hello,
-                              uint64_t deadline_ns, DwcpWelcome *welcome)
+static void judge_join_locked(DwcpTarget *target, const DwcpShake *shake,
+                              const DwcpHello *hello, DwcpWelcome *welcome)
 {
     DwcpSession *session = &target->session;
-    struct timespec until = dwcp_timespec(deadline_ns);
+    struct timespec until = dwcp_timespec(shake->deadline_ns);
 
     while (session->phase == DWCP_PHASE_CONNECTING &&
            (target->claimed || offered_locked(session, hello->session)) &&
+           !atomic_load(&shake->stream->cut) &&
            !atomic_load(&session->closing)) {
         if (pthread_cond_timedwait(&session->changed, &session->lock, &until) ==
             ETIMEDOUT) {
@@ -104,7 +105,7 @@ static void judge(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
     if (hello->kind == DWCP_HELLO_NEW) {
         judge_new_locked(target, shake->stream, welcome);
     } else {
-        judge_join_locked(target, hello, shake->deadline_ns, welcome);
+        judge_join_locked(target, shake, hello, welcome);
     }
     pthread_mutex_unlock(&session->lock);
 }
@@ -158,6 +159,20 @@ static int answer(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
     return rc < 0 ? rc
                   : dwcp_confirm_check(shake->confirm, shake->hello,
                                        shake->welcome, root, err);
+}
+
+/* From here on it is no stranger, who would have to make room for others. */
+static int known(DwcpTarget *target, DwcpStream *stream, DwcpError *err)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&target->session.lock);
+    if (atomic_load(&stream->cut)) {
+        rc = dwcp_fail(err, -ECANCELED, "made room for another connection");
+    }
+    stream->shaking = false;
+    pthread_mutex_unlock(&target->session.lock);
+    return rc;
 }
 
 /* The NEW that was confirmed first has the target. */
@@ -266,6 +281,9 @@ static int run(DwcpTarget *target, DwcpShake *shake, DwcpWelcome *welcome,
     if (rc == 0) {
         shake->stream->index = hello.stream;
         rc = answer(target, shake, &hello, welcome, err);
+    }
+    if (rc == 0) {
+        rc = known(target, shake->stream, err);
     }
     if (rc == 0) {
         rc = adopt(target, shake, &hello, welcome->features, err);

@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -126,9 +128,71 @@ static void test_stalls(void)
     usage_same(before);
 }
 
+/* Silent strangers who come back whenever they are sent away. */
+typedef struct Crowd {
+    const char *port;
+    atomic_bool stop;
+} Crowd;
+
+static gpointer crowd_run(gpointer opaque)
+{
+    enum { STRANGERS = DWCP_HANDSHAKES_MAX + 100 };
+    Crowd *crowd = opaque;
+    struct pollfd fds[STRANGERS];
+    unsigned i;
+
+    for (i = 0; i < STRANGERS; i++) {
+        fds[i] = (struct pollfd){ raw_connect(crowd->port), POLLIN, 0 };
+    }
+    while (!atomic_load(&crowd->stop)) {
+        (void)poll(fds, STRANGERS, 50);
+        for (i = 0; i < STRANGERS; i++) {
+            if (fds[i].revents) {
+                close(fds[i].fd);
+                fds[i].fd = raw_connect(crowd->port);
+            }
+        }
+    }
+    for (i = 0; i < STRANGERS; i++) {
+        close(fds[i].fd);
+    }
+    return NULL;
+}
+
+/* They do not keep the rightful source out for as long as it tries. */
+static void test_crowd(void)
+{
+    static const uint8_t psk[] = "sixteen bytes or more";
+    DwcpTargetOptions for_target = end_target_options();
+    DwcpSourceOptions for_source;
+    Crowd crowd = { 0 };
+    GThread *thread;
+    End source, target;
+    char port[8];
+
+    for_target.security = DWCP_SECURITY_PSK;
+    for_target.keys = (DwcpKeys){ .psk = psk, .psk_bytes = sizeof(psk) };
+    end_target(&target, &for_target, port);
+    crowd.port = port;
+    thread = g_thread_new("crowd", crowd_run, &crowd);
+    g_usleep(200000); /* a head start: nothing hangs on it */
+    for_source = end_source_options(port);
+    for_source.security = for_target.security;
+    for_source.keys = for_target.keys;
+    end_source(&source, &for_source);
+    end_connect(&source);
+    end_wait_connected(&source);
+    end_wait_connected(&target);
+    atomic_store(&crowd.stop, true);
+    g_thread_join(thread);
+    end_free(&source);
+    end_free(&target);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/peer-slow/stalls", test_stalls);
+    g_test_add_func("/peer-slow/crowd", test_crowd);
     return g_test_run();
 }
