@@ -96,6 +96,7 @@ static void take_again_locked(DwcpFeed *feed, DwcpPages *pages)
 {
     unsigned room = dwcp_plain_bytes_max(feed->session->page_size) /
                     feed->session->page_size;
+    unsigned most = feed->level >= LEVEL_SLOW ? 1 : DWCP_FRAME_CHUNKS_MAX;
     uint64_t number = feed->acked.below + 1;
     const DwcpChunk *chunk;
 
@@ -113,7 +114,7 @@ static void take_again_locked(DwcpFeed *feed, DwcpPages *pages)
         room -= (unsigned)__builtin_popcountll(chunk->present);
         pages->chunks[pages->count++] = *chunk;
         (void)again_locked(feed, number++, true);
-    } while (pages->count < DWCP_FRAME_CHUNKS_MAX &&
+    } while (pages->count < most &&
              again_locked(feed, number, false));
 }
 

@@ -153,11 +153,49 @@ static void test_unwanted(void)
     dwcp_session_clear(&session);
 }
 
+/* What is lost is encoded again, at a slow level in small pieces as well: who
+ * ends the session waits for one of them. */
+static void test_again_slow(void)
+{
+    DwcpSession session = { .page_size = PAGE };
+    DwcpStream stream = { .session = &session, .fd = -1 };
+    uint64_t wait_ns;
+    DwcpFrame *frame;
+    DwcpPages pages;
+    unsigned level, i;
+    DwcpError err;
+    DwcpFeed feed;
+
+    g_assert_cmpint(dwcp_feed_init(&feed, NULL, &session, 32 * MIB, 100, 16, 1,
+                                   10, &err),
+                    ==, 0);
+    stream.role = &feed;
+    stream.unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
+    g_assert_cmpint(dwcp_feed_begin(&feed, false, &err), ==, 0);
+    g_assert_cmpint(dwcp_feed_put(&feed, 0, 0, 4 * DWCP_CHUNK_PAGES), ==, 0);
+    g_assert_cmpint(dwcp_feed_flush(&feed), ==, 0);
+    for (i = 0; i < 8; i++) {
+        g_assert_cmpint(dwcp_feed_take(&feed, &pages, &frame, &level), ==, 0);
+        g_assert_cmpuint(pages.number, ==, i % 4 + 1);
+        g_assert_cmpuint(pages.count, ==, 1);
+        frame->head = frame->length = 1;
+        dwcp_feed_ready(&feed, frame, &pages);
+        g_assert_true(dwcp_feed_pull(&stream, &wait_ns) == frame);
+        dwcp_feed_sent(&stream, frame);
+        if (i == 3) {
+            dwcp_feed_lost(&stream);
+        }
+    }
+    dwcp_feed_clear(&feed);
+    g_free(stream.unacked);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/feed/bytes", test_bytes);
     g_test_add_func("/feed/milliseconds", test_milliseconds);
     g_test_add_func("/feed/unwanted", test_unwanted);
+    g_test_add_func("/feed/again/slow", test_again_slow);
     return g_test_run();
 }

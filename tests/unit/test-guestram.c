@@ -221,6 +221,41 @@ static void test_zero_is_free(void)
     munmap(host, 64 * PAGE);
 }
 
+/* Half a page that a lost connection left is overwritten under its number. */
+static void test_half(void)
+{
+    uint8_t *host = map_pages(64), page[PAGE], scratch[PAGE];
+    struct iovec parts[DWCP_CHUNK_PAGES];
+    DwcpPages pages = { .number = 5, .count = 1,
+                        .chunks = { { .present = 1 } } };
+    DwcpGuestRam ram;
+    uint64_t bytes;
+    DwcpError err = { 0 };
+
+    dwcp_guestram_init(&ram, PAGE);
+    g_assert_cmpint(dwcp_guestram_add(&ram, host, 64 * PAGE, &bytes, &err), ==,
+                    0);
+    memset(page, 7, sizeof(page));
+    g_assert_cmpuint(dwcp_guestram_land(&ram, &pages.chunks[0], 5, 0, scratch,
+                                        parts),
+                     ==, 1);
+    memset(parts[0].iov_base, 1, PAGE / 2);
+    dwcp_guestram_landed(&ram, &pages.chunks[0]);
+    dwcp_guestram_apply(&ram, &pages, page);
+    g_assert_cmpmem(host, PAGE, page, PAGE);
+    pages.number = 6;
+    g_assert_cmpuint(dwcp_guestram_land(&ram, &pages.chunks[0], 6, 0, scratch,
+                                        parts),
+                     ==, 1);
+    memset(parts[0].iov_base, 1, PAGE / 2);
+    dwcp_guestram_landed(&ram, &pages.chunks[0]);
+    pages.chunks[0].zero = 1;
+    dwcp_guestram_apply(&ram, &pages, page);
+    g_assert_true(dwcp_page_is_zero(host, PAGE));
+    dwcp_guestram_clear(&ram);
+    munmap(host, 64 * PAGE);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -230,5 +265,6 @@ int main(int argc, char **argv)
     g_test_add_func("/guestram/within-frame", test_within_frame);
     g_test_add_func("/guestram/last-number", test_last_number);
     g_test_add_func("/guestram/zero-is-free", test_zero_is_free);
+    g_test_add_func("/guestram/half", test_half);
     return g_test_run();
 }

@@ -638,6 +638,50 @@ static void test_uncalled(void)
     end_free(&target);
 }
 
+/* What comes again after memory is complete is acknowledged and dropped; what
+ * END did not announce is refused, then as well. */
+static void test_known(gconstpointer opaque)
+{
+    bool ready = GPOINTER_TO_INT(opaque);
+    DwcpTargetOptions for_target = target_options(false);
+    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpPages pages = { .number = 1, .count = 1,
+                        .chunks = { { .present = 1 } } };
+    uint8_t *body = g_malloc0(RAW_BODY_MAX), page[PAGE];
+    Raw raw[2];
+    char port[8];
+    End target;
+
+    end_target(&target, &for_target, port);
+    end_ram(&target, 4);
+    raw_shake(&raw[0], port, &hello);
+    end_wait_connected(&target);
+    hello = resuming_hello(1, raw[0].answer.session);
+    raw_shake(&raw[1], port, &hello);
+    g_assert_cmpint(dwcp_target_begin(target.target), ==, 0);
+    memset(page, 1, sizeof(page));
+    raw_pages(raw[1].fd, &pages, page, PAGE);
+    raw_record_u64(raw[0].fd, DWCP_RECORD_END, 1);
+    g_assert_cmpint(end_wait_complete(&target), ==, 1);
+    if (ready) {
+        g_assert_cmpint(dwcp_target_ready(target.target), ==, 0);
+    }
+    memset(page, 2, sizeof(page));
+    raw_pages(raw[1].fd, &pages, page, PAGE);
+    raw_expect(raw[1].fd, DWCP_RECORD_ACK, body);
+    raw_expect(raw[1].fd, DWCP_RECORD_ACK, body);
+    g_assert_cmpuint(dwcp_get_le64(body), ==, 2);
+    g_assert_cmpuint(target.ram[0], ==, 1);
+    g_assert_cmpuint(target.failed, ==, 0);
+    pages.number = 2;
+    raw_pages(raw[1].fd, &pages, page, PAGE);
+    end_failed_with(&target, -EPROTO, ready ? "while ready" : "while complete");
+    close(raw[0].fd);
+    close(raw[1].fd);
+    end_free(&target);
+    g_free(body);
+}
+
 /* A stream that stands gives way to one that comes in its place. */
 static void test_replaced(void)
 {
@@ -712,6 +756,9 @@ int main(int argc, char **argv)
     g_test_add_func("/resume/sockets/bad", test_bad_sockets);
     g_test_add_func("/resume/rules", test_rules);
     g_test_add_func("/resume/uncalled", test_uncalled);
+    g_test_add_data_func("/resume/known", GINT_TO_POINTER(false), test_known);
+    g_test_add_data_func("/resume/known/ready", GINT_TO_POINTER(true),
+                         test_known);
     g_test_add_func("/resume/replaced", test_replaced);
     return g_test_run();
 }
