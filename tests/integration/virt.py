@@ -6,6 +6,7 @@ unless it is set.
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -21,6 +22,7 @@ sys.path.append(str(TOP / "tests/bench"))
 
 import domain  # noqa: E402
 from dwcplab import HostSpec, Lab, Link  # noqa: E402
+from guests import cache  # noqa: E402
 from guests import guest as guests  # noqa: E402
 from tap import check, equal, skip_all  # noqa: E402
 
@@ -46,16 +48,20 @@ def require():
 class Site:
     """Two hosts with libvirt and a guest that runs on the first.
 
-    conf are lines for both hosts' qemu.conf, qemu_b the other host's QEMU.
+    conf are lines for both hosts' qemu.conf, qemu_b the other host's QEMU,
+    user is who QEMU runs as: one without privileges has CUBIC, where others
+    have Reno unless they choose.
     disk is what a disk of the guest's holds on the first host; on the other
     one it is there, and empty.
     """
 
-    def __init__(self, conf="", qemu_b=pair.QEMU, machine="pc", disk=None):
+    def __init__(self, conf="", qemu_b=pair.QEMU, machine="pc", disk=None,
+                 user="root"):
         self._conf, self._qemu_b, self._machine = conf, qemu_b, machine
-        self._disk = disk
+        self._disk, self._user = disk, user
         self._stack = contextlib.ExitStack()
         self.guest = guests.small()
+        self.virsh_options = ()
 
     def __enter__(self):
         try:
@@ -72,11 +78,18 @@ class Site:
         top = pathlib.Path(tempfile.mkdtemp(prefix="dwcp-test-"))
         self._stack.callback(shutil.rmtree, top)
         specs = [HostSpec(name, qemu=str(qemu), prefix=str(PREFIX),
-                          qemu_conf=self._conf)
+                          qemu_conf=self._conf, qemu_user=self._user,
+                          open_folders=(str(cache.root()),))
                  for name, qemu in (("a", pair.QEMU), ("b", self._qemu_b))]
+        link = Link(**LINK)
+        if self._user != "root":
+            link.cc, link.cc_user = "cubic", self._user
         self.lab = self._stack.enter_context(Lab(
-            str(top / "lab"), hosts=specs, link=Link(**LINK)))
+            str(top / "lab"), hosts=specs, link=link))
         self.here, self.there = self.lab.host("a"), self.lab.host("b")
+        if link.cc:
+            for host in self.lab.hosts:
+                host.sysctl("net.ipv4.tcp_congestion_control", "reno")
         self.path = top / "domain.xml"
         text = domain.xml(self.guest, None).replace(
             "machine='pc'", f"machine='{self._machine}'")
@@ -94,6 +107,12 @@ class Site:
         """domstate on a host; None where the domain is unknown."""
         result = host.virsh("domstate", self.guest.name, check=False)
         return result.stdout.strip() if result.returncode == 0 else None
+
+    def query_migrate(self, host):
+        """What QEMU itself says of the migration."""
+        said = host.virsh("qemu-monitor-command", self.guest.name,
+                          '{"execute": "query-migrate"}').stdout
+        return json.loads(said)["return"]
 
     def beats(self, host):
         one = types.SimpleNamespace(
@@ -123,8 +142,8 @@ class Site:
         return f"{scheme}://{self.there.hostname}/system"
 
     def command(self, *words):
-        return ["virsh", "migrate", "--live", *words, self.guest.name,
-                self.destination()]
+        return ["virsh", *self.virsh_options, "migrate", "--live", *words,
+                self.guest.name, self.destination()]
 
     def migrate(self, *words):
         """Moves the guest by virsh; returns what that printed, and what the

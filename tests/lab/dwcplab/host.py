@@ -211,10 +211,12 @@ class Host:
         for folder in map(os.path.realpath, folders):
             if cover := closed_above(folder):
                 covers.setdefault(cover, []).append(folder)
+        number = 0
         for cover, kept in covers.items():
             words = []
-            for number, folder in enumerate(sorted(set(kept))):
+            for folder in sorted(set(kept)):
                 words += [f"/run/open{number}", folder]
+                number += 1
             self.run(["sh", "-ec", OPEN, "sh", cover, *words])
 
     def virsh(self, *words, **options):
