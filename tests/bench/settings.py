@@ -2,7 +2,7 @@
 """The transports that can be measured, and how QEMU is told to use them.
 
 A family is what --against names; it stands for one or more settings, of which
-the best counts, metric by metric:
+the best counts, metric by metric (a number may be left empty, as in dwcp::0):
 
     plain                        one TCP stream
     multifd[:CHANNELS]           4 channels, no compression
@@ -37,7 +37,9 @@ class Setting:
 
     @property
     def label(self):
-        return ':'.join([self.family, *(str(v) for _, v in self.values)])
+        numbers = [str('' if self.get(name) is None else self.get(name))
+                   for name in FAMILIES[self.family][0]]
+        return ':'.join([self.family, *numbers]).rstrip(':')
 
     def get(self, name):
         return dict(self.values).get(name)
@@ -136,7 +138,8 @@ def parse(word, streams=None, level=None):
         raise SettingError(f'unknown transport "{family}"; there are '
                            + ', '.join(FAMILIES))
     names, defaults = FAMILIES[family]
-    if len(numbers) > len(names) or not all(n.isdigit() for n in numbers):
+    if len(numbers) > len(names) or not all(n.isdigit() or not n
+                                            for n in numbers):
         form = ':'.join([family, *(f'[{name.upper()}]' for name in names)])
         raise SettingError(f'"{word}" is not {form}')
     if family.startswith('dwcp'):
@@ -146,7 +149,8 @@ def parse(word, streams=None, level=None):
         defaults = (tuple(default.values()),)
     found = []
     for choice in defaults:
-        values = [*map(int, numbers), *choice[len(numbers):]]
+        values = [int(n) if n else usual for n, usual
+                  in zip([*numbers, *['']*len(names)], choice)]
         setting = Setting(family, tuple(
             (n, v) for n, v in zip(names, values) if v is not None))
         if setting not in found:

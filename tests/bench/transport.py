@@ -525,7 +525,7 @@ def add_arguments(one):
     one.add_argument('--cells', default='gating', metavar='LIST',
                      help='cells, or lists of them: '
                      + ', '.join(celllib.LISTS))
-    one.add_argument('--against', default='dwcp:8:0,dwcp', metavar='LIST',
+    one.add_argument('--against', default='dwcp::0,dwcp', metavar='LIST',
                      help='transports, as in bench migrate')
     one.add_argument('--streams', type=int, help="dwcp's")
     one.add_argument('--driver', choices=('virsh', 'qmp'), default='virsh',
