@@ -104,15 +104,44 @@ static bool session_lives(DwcpSession *session)
            dwcp_session_phase(session) != DWCP_PHASE_SEALED;
 }
 
-/* With the guest stopped there is less time, from then or the loss on. */
-static int again_check(const DwcpStream *stream, const Again *again,
+/*
+ * With the guest stopped there is less time, from then or the loss on.
+ *
+ * Returns: when it is over; *@limit_ms: the limit that says so.
+ */
+static uint64_t again_end_ns(DwcpStream *stream, const Again *again,
+                             uint32_t *limit_ms)
+{
+    const DwcpSession *session = stream->session;
+    uint64_t ended_ns = atomic_load(&dwcp_source_of(stream)->ended_ns);
+    uint64_t since_ns = again->since_ns;
+
+    *limit_ms = session->resume_ms_max;
+    if (ended_ns && session->switchover_ms_max < *limit_ms) {
+        *limit_ms = session->switchover_ms_max;
+        since_ns = ended_ns > since_ns ? ended_ns : since_ns;
+    }
+    return since_ns + *limit_ms * 1000000ull;
+}
+
+/* An attempt of stream 0 takes no longer than is left. */
+static uint32_t attempt_ms(DwcpStream *stream, const Again *again)
+{
+    uint32_t limit_ms;
+    uint64_t end_ns = again_end_ns(stream, again, &limit_ms);
+    uint64_t now_ns = dwcp_now_ns();
+    uint64_t left_ms = end_ns > now_ns ? (end_ns - now_ns) / 1000000u + 1 : 1;
+
+    return stream->index == 0 && left_ms < DWCP_RECONNECT_MS
+               ? (uint32_t)left_ms
+               : DWCP_RECONNECT_MS;
+}
+
+static int again_check(DwcpStream *stream, const Again *again,
                        const DwcpError *last, DwcpError *err)
 {
-    DwcpSource *source = dwcp_source_of((DwcpStream *)stream);
-    const DwcpSession *session = stream->session;
-    uint64_t ended_ns = atomic_load(&source->ended_ns);
-    uint64_t since_ns = again->since_ns, now_ns = dwcp_now_ns();
-    uint32_t limit_ms = session->resume_ms_max;
+    uint64_t now_ns = dwcp_now_ns();
+    uint32_t limit_ms;
 
     if (again->refused_since_ns &&
         now_ns - again->refused_since_ns > DWCP_REFUSED_MS * 1000000ull) {
@@ -121,11 +150,7 @@ static int again_check(const DwcpStream *stream, const Again *again,
                          "%.180s",
                          last->text);
     }
-    if (ended_ns && session->switchover_ms_max < limit_ms) {
-        limit_ms = session->switchover_ms_max;
-        since_ns = ended_ns > since_ns ? ended_ns : since_ns;
-    }
-    if (now_ns > since_ns && now_ns - since_ns > limit_ms * 1000000ull) {
+    if (now_ns > again_end_ns(stream, again, &limit_ms)) {
         return dwcp_fail(err, -ETIMEDOUT,
                          "the connection was lost, and could not be made "
                          "again for %u ms: %.160s",
@@ -179,7 +204,8 @@ static int connect_again(DwcpStream *stream, Again *again, DwcpError *err)
             back_off(stream, again);
         }
         tried = true;
-        rc = connect_once(stream, DWCP_RECONNECT_MS, &refused, &last);
+        rc = connect_once(stream, attempt_ms(stream, again), &refused,
+                          &last);
         if (!refused) {
             again->refused_since_ns = 0;
         } else if (!again->refused_since_ns) {

@@ -392,6 +392,35 @@ static void test_hangs_up(gconstpointer opaque)
     g_assert_cmpuint(atomic_load(&hangs_up.times), <, options.streams * 12);
 }
 
+/* An attempt that nobody answers ends with the time that there was. */
+static void test_unanswered(void)
+{
+    DwcpTargetOptions for_target = target_options(false);
+    DwcpSourceOptions for_source;
+    char target_port[8], port[8];
+    DwcpError err;
+    gint64 before;
+    Case c;
+
+    end_target(&c.target, &for_target, target_port);
+    c.breaker = breaker_new(target_port, port);
+    for_source = source_options(port, false);
+    for_source.switchover_ms_max = 300;
+    end_source(&c.source, &for_source);
+    end_connect(&c.source);
+    end_wait_connected(&c.source);
+    end_wait_connected(&c.target);
+    g_assert_cmpint(dwcp_source_end(c.source.source), ==, 0);
+    breaker_hold(c.breaker, true);
+    before = g_get_monotonic_time();
+    breaker_reset(c.breaker, -1);
+    g_assert_cmpint(dwcp_source_finish(c.source.source, &err), <, 0);
+    /* As with a cancel, ten times what is promised: the guest stands still. */
+    g_assert_cmpint(g_get_monotonic_time() - before, <, 3000000);
+    end_failed_with(&c.source, -ETIMEDOUT, "for 300 ms");
+    case_free(&c);
+}
+
 /* ------------------------------------------------------------- random -- */
 
 /* Anything, at any time: move_end() knows what must hold. */
@@ -752,6 +781,7 @@ int main(int argc, char **argv)
                          test_random);
     g_test_add_data_func("/resume/random/keyed", GINT_TO_POINTER(true),
                          test_random);
+    g_test_add_func("/resume/unanswered", test_unanswered);
     g_test_add_func("/resume/sockets", test_sockets);
     g_test_add_func("/resume/sockets/bad", test_bad_sockets);
     g_test_add_func("/resume/rules", test_rules);
