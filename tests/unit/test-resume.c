@@ -711,6 +711,129 @@ static void test_known(gconstpointer opaque)
     g_free(body);
 }
 
+/* A hand-written target's half of a handshake, with RESUME. */
+static void raw_resumes(Raw *raw, int listen_fd)
+{
+    uint8_t session[DWCP_SESSION_BYTES] = { 1 }, confirm[DWCP_CONFIRM_BYTES];
+    DwcpError err = { 0 };
+
+    raw->fd = raw_accept(listen_fd);
+    g_assert_true(raw_read(raw->fd, raw->hello, sizeof(raw->hello)));
+    g_assert_cmpint(dwcp_hello_decode(raw->hello, &raw->said, &err), ==, 0);
+    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE,
+                           DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME, PAGE,
+                           &raw->answer);
+    memcpy(raw->answer.session, session, sizeof(session));
+    dwcp_welcome_encode(raw->welcome, &raw->answer);
+    dwcp_welcome_tag(raw->welcome, raw->hello, NULL);
+    raw_send(raw->fd, raw->welcome, sizeof(raw->welcome));
+    g_assert_true(raw_read(raw->fd, confirm, sizeof(confirm)));
+}
+
+static gpointer finish_run(gpointer opaque)
+{
+    DwcpSource *source = opaque;
+    DwcpError err;
+
+    return GINT_TO_POINTER(dwcp_source_finish(source, &err));
+}
+
+/* GO, and the end of channel 0, are said again to a target that lost them. */
+static void test_go_again(void)
+{
+    uint8_t *body = g_malloc0(RAW_BODY_MAX), resume[DWCP_RESUME_BODY];
+    DwcpSourceOptions options;
+    DwcpResume none = { 0 };
+    int listen_fd, again;
+    GThread *thread;
+    char port[8];
+    End source;
+    Raw raw;
+
+    listen_fd = kit_listen(port);
+    options = source_options(port, false);
+    options.streams = 1;
+    end_source(&source, &options);
+    end_connect(&source);
+    raw_resumes(&raw, listen_fd);
+    end_wait_connected(&source);
+    end_take(&source);
+    raw_record(raw.fd, DWCP_RECORD_BEGIN, "\0\0\0\0", 4);
+    g_assert_cmpint(dwcp_source_end(source.source), ==, 0);
+    raw_expect(raw.fd, DWCP_RECORD_END, body);
+    raw_record(raw.fd, DWCP_RECORD_READY, NULL, 0);
+    thread = g_thread_new("finish", finish_run, source.source);
+    raw_expect(raw.fd, DWCP_RECORD_GO, body);
+    close(source.channel);
+    source.channel = -1;
+    raw_expect(raw.fd, DWCP_RECORD_CHANNEL_EOF, body);
+    dwcp_resume_encode(resume, &none);
+    for (again = 0; again < 2; again++) {
+        raw_reset(raw.fd);
+        raw_resumes(&raw, listen_fd);
+        g_assert_cmpint(raw.said.kind, ==, DWCP_HELLO_JOIN);
+        raw_record(raw.fd, DWCP_RECORD_RESUME, resume, sizeof(resume));
+        raw_expect(raw.fd, DWCP_RECORD_RESUME, body);
+        raw_expect(raw.fd, DWCP_RECORD_END, body);
+        raw_expect(raw.fd, DWCP_RECORD_GO, body);
+        raw_expect(raw.fd, DWCP_RECORD_CHANNEL_EOF, body);
+    }
+    raw_record(raw.fd, DWCP_RECORD_BEGIN, "\0\0\0\0", 4);
+    raw_record(raw.fd, DWCP_RECORD_READY, NULL, 0);
+    raw_record(raw.fd, DWCP_RECORD_SEALED, NULL, 0);
+    g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(thread)), ==, 0);
+    close(raw.fd);
+    close(listen_fd);
+    end_free(&source);
+    g_free(body);
+}
+
+/* A target that has sealed says so again to a source that lost it. */
+static void test_sealed_again(void)
+{
+    uint8_t *body = g_malloc0(RAW_BODY_MAX), resume[DWCP_RESUME_BODY];
+    DwcpTargetOptions for_target = target_options(false);
+    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpResume none = { 0 };
+    char port[8];
+    End target;
+    unsigned i;
+    Raw raw;
+
+    dwcp_resume_encode(resume, &none);
+    end_target(&target, &for_target, port);
+    raw_shake(&raw, port, &hello);
+    end_wait_connected(&target);
+    g_assert_cmpint(dwcp_target_begin(target.target), ==, 0);
+    raw_record_u64(raw.fd, DWCP_RECORD_END, 0);
+    g_assert_cmpint(end_wait_complete(&target), ==, 1);
+    g_assert_cmpint(dwcp_target_ready(target.target), ==, 0);
+    raw_expect(raw.fd, DWCP_RECORD_READY, body);
+    raw_record(raw.fd, DWCP_RECORD_GO, NULL, 0);
+    g_assert_cmpint(end_wait_go(&target), ==, 1);
+    hello = resuming_hello(0, raw.answer.session);
+    for (i = 0; i < 2; i++) {
+        raw_reset(raw.fd);
+        raw_shake(&raw, port, &hello);
+        raw_record(raw.fd, DWCP_RECORD_RESUME, resume, sizeof(resume));
+        raw_record_u64(raw.fd, DWCP_RECORD_END, 0);
+        raw_record(raw.fd, DWCP_RECORD_GO, NULL, 0);
+        raw_expect(raw.fd, DWCP_RECORD_RESUME, body);
+        raw_expect(raw.fd, DWCP_RECORD_BEGIN, body);
+        raw_expect(raw.fd, DWCP_RECORD_READY, body);
+        raw_expect(raw.fd, DWCP_RECORD_SEALED, body);
+    }
+    /* The others are not asked back. */
+    close(raw.fd);
+    hello = resuming_hello(1, raw.answer.session);
+    g_assert_true(raw_welcomed(&raw, port, &hello));
+    g_assert_cmpuint(raw.welcome[10], ==, DWCP_REFUSAL_SESSION);
+    close(raw.fd);
+    g_assert_cmpint(dwcp_target_go(target.target), ==, 1);
+    end_free(&target);
+    g_free(body);
+}
+
 /* A stream that stands gives way to one that comes in its place. */
 static void test_replaced(void)
 {
@@ -789,6 +912,8 @@ int main(int argc, char **argv)
     g_test_add_data_func("/resume/known", GINT_TO_POINTER(false), test_known);
     g_test_add_data_func("/resume/known/ready", GINT_TO_POINTER(true),
                          test_known);
+    g_test_add_func("/resume/go-again", test_go_again);
+    g_test_add_func("/resume/sealed-again", test_sealed_again);
     g_test_add_func("/resume/replaced", test_replaced);
     return g_test_run();
 }
