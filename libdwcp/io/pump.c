@@ -168,6 +168,23 @@ static int user_closed(DwcpPump *pump)
     return 0;
 }
 
+void dwcp_pump_rest(DwcpPump *pump, struct pollfd *fd)
+{
+    DwcpPhase phase = dwcp_session_phase(pump->session);
+
+    /* Past GO what stands in the socket has to be read first. */
+    fd->fd = phase == DWCP_PHASE_GONE || phase == DWCP_PHASE_SEALED ? -1
+                                                                    : pump->fd;
+    fd->events = POLLRDHUP;
+}
+
+void dwcp_pump_rested(DwcpPump *pump, const struct pollfd *fd)
+{
+    if (fd->fd >= 0 && fd->revents) {
+        (void)user_closed(pump);
+    }
+}
+
 /* user -> kept */
 static int read_user(DwcpPump *pump)
 {

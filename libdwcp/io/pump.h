@@ -48,6 +48,14 @@ void dwcp_pump_poll(DwcpPump *pump, struct pollfd *fd);
  * that poll() knows will end the wait? */
 bool dwcp_pump_has_more(DwcpPump *pump);
 
+/*
+ * dwcp_pump_rest: while no connection stands, what should end the wait: the
+ * user closed its end, which is a cancel until GO
+ */
+void dwcp_pump_rest(DwcpPump *pump, struct pollfd *fd);
+/* dwcp_pump_rested: if it has, cancel */
+void dwcp_pump_rested(DwcpPump *pump, const struct pollfd *fd);
+
 /* dwcp_pump_turn: move what can be moved now; Returns: 0 or an error */
 int dwcp_pump_turn(DwcpPump *pump, DwcpError *err) DWCP_CHECKED;
 

@@ -177,12 +177,24 @@ void dwcp_stream_sleep(DwcpStream *stream, uint64_t ns)
 
 void dwcp_stream_pause(DwcpStream *stream, uint64_t ns)
 {
-    const DwcpSession *session = stream->session;
+    DwcpSession *session = stream->session;
+    DwcpPump *pump = stream->index == 0 ? session->pump : NULL;
+    struct pollfd fds[2] = {
+        { .fd = stream->wake_fd, .events = POLLIN },
+        { .fd = -1 },
+    };
     uint64_t end_ns = dwcp_now_ns() + ns, now_ns;
 
     while ((now_ns = dwcp_now_ns()) < end_ns && !atomic_load(&session->dead) &&
            !atomic_load(&session->closing)) {
-        dwcp_stream_sleep(stream, end_ns - now_ns);
+        if (pump) {
+            dwcp_pump_rest(pump, &fds[1]);
+        }
+        (void)poll(fds, 2, (int)((end_ns - now_ns) / 1000000u) + 1);
+        if (pump) {
+            dwcp_pump_rested(pump, &fds[1]);
+        }
+        wake_clear(stream);
     }
 }
 

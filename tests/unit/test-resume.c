@@ -283,6 +283,23 @@ static void test_cancel(void)
     usage_same(before);
 }
 
+/* The user's end of channel 0 is a way to cancel then, too. */
+static void test_channel_closed(void)
+{
+    Case c;
+
+    case_new(&c, 10, false, 1);
+    breaker_shut(c.breaker, true);
+    breaker_reset(c.breaker, -1);
+    while (!stats_of(&c).reconnecting_ms) {
+        (void)poll(NULL, 0, 1);
+    }
+    (void)shutdown(c.source.channel, SHUT_RDWR);
+    g_assert_cmpint(dwcp_source_wait(c.source.source, 20000), ==, -ECANCELED);
+    g_assert_false(dwcp_source_gone(c.source.source));
+    case_free(&c);
+}
+
 /* What does not come back is given up, with a reason, on both sides. */
 static void test_gone(gconstpointer opaque)
 {
@@ -816,8 +833,10 @@ static void test_sealed_again(void)
         raw_reset(raw.fd);
         raw_shake(&raw, port, &hello);
         raw_record(raw.fd, DWCP_RECORD_RESUME, resume, sizeof(resume));
-        raw_record_u64(raw.fd, DWCP_RECORD_END, 0);
-        raw_record(raw.fd, DWCP_RECORD_GO, NULL, 0);
+        if (i == 0) { /* as a source does, but it is not what asks for it */
+            raw_record_u64(raw.fd, DWCP_RECORD_END, 0);
+            raw_record(raw.fd, DWCP_RECORD_GO, NULL, 0);
+        }
         raw_expect(raw.fd, DWCP_RECORD_RESUME, body);
         raw_expect(raw.fd, DWCP_RECORD_BEGIN, body);
         raw_expect(raw.fd, DWCP_RECORD_READY, body);
@@ -893,6 +912,7 @@ int main(int argc, char **argv)
                          test_channel);
     g_test_add_func("/resume/reconnecting", test_reconnecting);
     g_test_add_func("/resume/cancel", test_cancel);
+    g_test_add_func("/resume/channel-closed", test_channel_closed);
     g_test_add_data_func("/resume/gone", GINT_TO_POINTER(false), test_gone);
     g_test_add_data_func("/resume/gone/ended", GINT_TO_POINTER(true),
                          test_gone);
