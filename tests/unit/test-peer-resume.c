@@ -1,0 +1,420 @@
+/*
+ * Coming back, against hand-written peers
+ *
+ * Proves that a target holds its source to the rules of coming back, and knows
+ * what it has; that each side says again what the other may have missed, GO and
+ * SEALED above all; and that a target that only shakes hands keeps no source.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#include <errno.h>
+#include <glib.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+#include "kit.h"
+
+static DwcpSourceOptions source_options(const char *port)
+{
+    DwcpSourceOptions options = end_source_options(port);
+
+    options.resume_ms_max = 0;
+    return options;
+}
+
+static DwcpTargetOptions target_options(void)
+{
+    DwcpTargetOptions options = end_target_options();
+
+    options.resume_ms_max = 0;
+    return options;
+}
+
+/* A target that shakes hands and hangs up, as a middlebox makes it look. */
+typedef struct HangsUp {
+    int listen_fd;
+    atomic_uint times;
+} HangsUp;
+
+static gpointer hangs_up_run(gpointer opaque)
+{
+    HangsUp *hangs_up = opaque;
+    uint8_t session[DWCP_SESSION_BYTES] = { 1 }, confirm[DWCP_CONFIRM_BYTES];
+    DwcpError err;
+    Raw raw;
+
+    for (;;) {
+        raw.fd = accept(hangs_up->listen_fd, NULL, NULL);
+        if (raw.fd < 0) {
+            return NULL;
+        }
+        if (raw_read(raw.fd, raw.hello, sizeof(raw.hello)) &&
+            dwcp_hello_decode(raw.hello, &raw.said, &err) == 0) {
+            (void)dwcp_hello_judge(&raw.said, DWCP_SECURITY_NONE,
+                                   DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME, PAGE,
+                                   &raw.answer);
+            memcpy(raw.answer.session, session, sizeof(session));
+            dwcp_welcome_encode(raw.welcome, &raw.answer);
+            dwcp_welcome_tag(raw.welcome, raw.hello, NULL);
+            raw_send(raw.fd, raw.welcome, sizeof(raw.welcome));
+            (void)raw_read(raw.fd, confirm, sizeof(confirm));
+            atomic_fetch_add(&hangs_up->times, 1);
+        }
+        raw_reset(raw.fd);
+    }
+}
+
+/* A handshake alone is no connection: the limits and the pauses go on. */
+static void test_hangs_up(gconstpointer opaque)
+{
+    bool ended = GPOINTER_TO_INT(opaque);
+    DwcpSourceOptions options;
+    HangsUp hangs_up = { 0 };
+    GThread *thread;
+    char port[8];
+    End source;
+
+    hangs_up.listen_fd = kit_listen(port);
+    thread = g_thread_new("hangs-up", hangs_up_run, &hangs_up);
+    options = source_options(port);
+    options.streams = ended ? 1 : 3;
+    options.resume_ms_max = ended ? 600000 : 1000;
+    options.switchover_ms_max = 1000;
+    end_source(&source, &options);
+    end_connect(&source);
+    end_wait_connected(&source);
+    if (ended) {
+        g_assert_cmpint(dwcp_source_end(source.source), ==, 0);
+    }
+    end_failed_with(&source, -ETIMEDOUT, "could not be made again");
+    g_assert_false(dwcp_source_gone(source.source));
+    end_free(&source);
+    (void)shutdown(hangs_up.listen_fd, SHUT_RDWR);
+    g_thread_join(thread);
+    close(hangs_up.listen_fd);
+    g_assert_cmpuint(atomic_load(&hangs_up.times), <, options.streams * 12);
+}
+
+static DwcpHello resuming_hello(unsigned stream, const uint8_t *session)
+{
+    DwcpHello hello = raw_hello(1, 2, session);
+
+    if (!session) {
+        hello = raw_hello(0, 2, NULL);
+    }
+    hello.stream = (uint16_t)stream;
+    hello.features |= DWCP_FEATURE_RESUME;
+    return hello;
+}
+
+static void raw_shake(Raw *raw, const char *port, const DwcpHello *hello)
+{
+    DwcpError err = { 0 };
+
+    g_assert_true(raw_welcomed(raw, port, hello));
+    if (dwcp_welcome_decode(raw->welcome, hello, raw->hello, &raw->answer,
+                            &err) < 0) {
+        g_error("%s", err.text);
+    }
+    raw_confirm(raw);
+}
+
+/* A hand-written source that comes again with @type as its first record. */
+static void comes_again(DwcpRecordType type, const void *body, uint32_t length,
+                        const char *text)
+{
+    DwcpTargetOptions for_target = target_options();
+    DwcpHello hello = resuming_hello(0, NULL);
+    Raw first, second;
+    char port[8];
+    End target;
+
+    end_target(&target, &for_target, port);
+    raw_shake(&first, port, &hello);
+    end_wait_connected(&target);
+    raw_reset(first.fd);
+    hello = resuming_hello(0, first.answer.session);
+    raw_shake(&second, port, &hello);
+    raw_record(second.fd, type, body, length);
+    if (text) {
+        end_failed_with(&target, -EPROTO, text);
+    } else {
+        uint8_t *got = g_malloc(RAW_BODY_MAX);
+
+        raw_expect(second.fd, DWCP_RECORD_RESUME, got);
+        raw_record_u64(second.fd, DWCP_RECORD_PING, 5);
+        g_assert_true(raw_read(second.fd, got, DWCP_RECORD_HEADER + 8));
+        g_assert_cmpuint(got[0], ==, DWCP_RECORD_PONG);
+        g_assert_cmpuint(target.failed, ==, 0);
+        g_free(got);
+    }
+    close(second.fd);
+    end_free(&target);
+}
+
+static void test_rules(void)
+{
+    DwcpResume resume = { 0 };
+    uint8_t body[DWCP_RESUME_BODY], zero[8] = { 0 };
+
+    dwcp_resume_encode(body, &resume);
+    comes_again(DWCP_RECORD_RESUME, body, sizeof(body), NULL);
+    comes_again(DWCP_RECORD_PING, zero, 8, "before RESUME");
+    comes_again(DWCP_RECORD_GO, NULL, 0, "before RESUME");
+    resume.received = 1; /* nothing was sent */
+    dwcp_resume_encode(body, &resume);
+    comes_again(DWCP_RECORD_RESUME, body, sizeof(body), "RESUME: 1 bytes");
+    resume = (DwcpResume){ .received = 5, .consumed = 6 };
+    dwcp_resume_encode(body, &resume);
+    comes_again(DWCP_RECORD_RESUME, body, sizeof(body), "RESUME: channel 0");
+    resume = (DwcpResume){ .channel = 1 };
+    dwcp_resume_encode(body, &resume);
+    comes_again(DWCP_RECORD_RESUME, body, sizeof(body), "RESUME: channel 1");
+}
+
+/* RESUME on a stream that did not come again. */
+static void test_uncalled(void)
+{
+    DwcpTargetOptions for_target = target_options();
+    DwcpHello hello = resuming_hello(0, NULL);
+    uint8_t body[DWCP_RESUME_BODY] = { 0 };
+    char port[8];
+    End target;
+    Raw raw;
+
+    end_target(&target, &for_target, port);
+    raw_shake(&raw, port, &hello);
+    raw_record(raw.fd, DWCP_RECORD_RESUME, body, sizeof(body));
+    end_failed_with(&target, -EPROTO, "RESUME that nobody waits for");
+    close(raw.fd);
+    end_free(&target);
+}
+
+/* What comes again after memory is complete is acknowledged and dropped; what
+ * END did not announce is refused, then as well. */
+static void test_known(gconstpointer opaque)
+{
+    bool ready = GPOINTER_TO_INT(opaque);
+    DwcpTargetOptions for_target = target_options();
+    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpPages pages = { .number = 1, .count = 1,
+                        .chunks = { { .present = 1 } } };
+    uint8_t *body = g_malloc0(RAW_BODY_MAX), page[PAGE];
+    Raw raw[2];
+    char port[8];
+    End target;
+
+    end_target(&target, &for_target, port);
+    end_ram(&target, 4);
+    raw_shake(&raw[0], port, &hello);
+    end_wait_connected(&target);
+    hello = resuming_hello(1, raw[0].answer.session);
+    raw_shake(&raw[1], port, &hello);
+    g_assert_cmpint(dwcp_target_begin(target.target), ==, 0);
+    memset(page, 1, sizeof(page));
+    raw_pages(raw[1].fd, &pages, page, PAGE);
+    raw_record_u64(raw[0].fd, DWCP_RECORD_END, 1);
+    g_assert_cmpint(end_wait_complete(&target), ==, 1);
+    if (ready) {
+        g_assert_cmpint(dwcp_target_ready(target.target), ==, 0);
+    }
+    memset(page, 2, sizeof(page));
+    raw_pages(raw[1].fd, &pages, page, PAGE);
+    raw_expect(raw[1].fd, DWCP_RECORD_ACK, body);
+    raw_expect(raw[1].fd, DWCP_RECORD_ACK, body);
+    g_assert_cmpuint(dwcp_get_le64(body), ==, 2);
+    g_assert_cmpuint(target.ram[0], ==, 1);
+    g_assert_cmpuint(target.failed, ==, 0);
+    pages.number = 2;
+    raw_pages(raw[1].fd, &pages, page, PAGE);
+    end_failed_with(&target, -EPROTO, ready ? "while ready" : "while complete");
+    close(raw[0].fd);
+    close(raw[1].fd);
+    end_free(&target);
+    g_free(body);
+}
+
+/* A hand-written target's half of a handshake, with RESUME. */
+static void raw_resumes(Raw *raw, int listen_fd)
+{
+    uint8_t session[DWCP_SESSION_BYTES] = { 1 }, confirm[DWCP_CONFIRM_BYTES];
+    DwcpError err = { 0 };
+
+    raw->fd = raw_accept(listen_fd);
+    g_assert_true(raw_read(raw->fd, raw->hello, sizeof(raw->hello)));
+    g_assert_cmpint(dwcp_hello_decode(raw->hello, &raw->said, &err), ==, 0);
+    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE,
+                           DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME, PAGE,
+                           &raw->answer);
+    memcpy(raw->answer.session, session, sizeof(session));
+    dwcp_welcome_encode(raw->welcome, &raw->answer);
+    dwcp_welcome_tag(raw->welcome, raw->hello, NULL);
+    raw_send(raw->fd, raw->welcome, sizeof(raw->welcome));
+    g_assert_true(raw_read(raw->fd, confirm, sizeof(confirm)));
+}
+
+static gpointer finish_run(gpointer opaque)
+{
+    DwcpSource *source = opaque;
+    DwcpError err;
+
+    return GINT_TO_POINTER(dwcp_source_finish(source, &err));
+}
+
+/* GO, and the end of channel 0, are said again to a target that lost them. */
+static void test_go_again(void)
+{
+    uint8_t *body = g_malloc0(RAW_BODY_MAX), resume[DWCP_RESUME_BODY];
+    DwcpSourceOptions options;
+    DwcpResume none = { 0 };
+    int listen_fd, again;
+    GThread *thread;
+    char port[8];
+    End source;
+    Raw raw;
+
+    listen_fd = kit_listen(port);
+    options = source_options(port);
+    options.streams = 1;
+    end_source(&source, &options);
+    end_connect(&source);
+    raw_resumes(&raw, listen_fd);
+    end_wait_connected(&source);
+    end_take(&source);
+    raw_record(raw.fd, DWCP_RECORD_BEGIN, "\0\0\0\0", 4);
+    g_assert_cmpint(dwcp_source_end(source.source), ==, 0);
+    raw_expect(raw.fd, DWCP_RECORD_END, body);
+    raw_record(raw.fd, DWCP_RECORD_READY, NULL, 0);
+    thread = g_thread_new("finish", finish_run, source.source);
+    raw_expect(raw.fd, DWCP_RECORD_GO, body);
+    close(source.channel);
+    source.channel = -1;
+    raw_expect(raw.fd, DWCP_RECORD_CHANNEL_EOF, body);
+    dwcp_resume_encode(resume, &none);
+    for (again = 0; again < 2; again++) {
+        raw_reset(raw.fd);
+        raw_resumes(&raw, listen_fd);
+        g_assert_cmpint(raw.said.kind, ==, DWCP_HELLO_JOIN);
+        raw_record(raw.fd, DWCP_RECORD_RESUME, resume, sizeof(resume));
+        raw_expect(raw.fd, DWCP_RECORD_RESUME, body);
+        raw_expect(raw.fd, DWCP_RECORD_END, body);
+        raw_expect(raw.fd, DWCP_RECORD_GO, body);
+        raw_expect(raw.fd, DWCP_RECORD_CHANNEL_EOF, body);
+    }
+    raw_record(raw.fd, DWCP_RECORD_BEGIN, "\0\0\0\0", 4);
+    raw_record(raw.fd, DWCP_RECORD_READY, NULL, 0);
+    raw_record(raw.fd, DWCP_RECORD_SEALED, NULL, 0);
+    g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(thread)), ==, 0);
+    close(raw.fd);
+    close(listen_fd);
+    end_free(&source);
+    g_free(body);
+}
+
+/* A target that has sealed says so again to a source that lost it. */
+static void test_sealed_again(void)
+{
+    uint8_t *body = g_malloc0(RAW_BODY_MAX), resume[DWCP_RESUME_BODY];
+    DwcpTargetOptions for_target = target_options();
+    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpResume none = { 0 };
+    char port[8];
+    End target;
+    unsigned i;
+    Raw raw;
+
+    dwcp_resume_encode(resume, &none);
+    end_target(&target, &for_target, port);
+    raw_shake(&raw, port, &hello);
+    end_wait_connected(&target);
+    g_assert_cmpint(dwcp_target_begin(target.target), ==, 0);
+    raw_record_u64(raw.fd, DWCP_RECORD_END, 0);
+    g_assert_cmpint(end_wait_complete(&target), ==, 1);
+    g_assert_cmpint(dwcp_target_ready(target.target), ==, 0);
+    raw_expect(raw.fd, DWCP_RECORD_READY, body);
+    raw_record(raw.fd, DWCP_RECORD_GO, NULL, 0);
+    g_assert_cmpint(end_wait_go(&target), ==, 1);
+    hello = resuming_hello(0, raw.answer.session);
+    for (i = 0; i < 2; i++) {
+        raw_reset(raw.fd);
+        raw_shake(&raw, port, &hello);
+        raw_record(raw.fd, DWCP_RECORD_RESUME, resume, sizeof(resume));
+        if (i == 0) { /* as a source does, but it is not what asks for it */
+            raw_record_u64(raw.fd, DWCP_RECORD_END, 0);
+            raw_record(raw.fd, DWCP_RECORD_GO, NULL, 0);
+        }
+        raw_expect(raw.fd, DWCP_RECORD_RESUME, body);
+        raw_expect(raw.fd, DWCP_RECORD_BEGIN, body);
+        raw_expect(raw.fd, DWCP_RECORD_READY, body);
+        raw_expect(raw.fd, DWCP_RECORD_SEALED, body);
+    }
+    /* The others are not asked back. */
+    close(raw.fd);
+    hello = resuming_hello(1, raw.answer.session);
+    g_assert_true(raw_welcomed(&raw, port, &hello));
+    g_assert_cmpuint(raw.welcome[10], ==, DWCP_REFUSAL_SESSION);
+    close(raw.fd);
+    g_assert_cmpint(dwcp_target_go(target.target), ==, 1);
+    end_free(&target);
+    g_free(body);
+}
+
+/* A stream that stands gives way to one that comes in its place. */
+static void test_replaced(void)
+{
+    DwcpTargetOptions for_target = target_options();
+    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpStats stats = { .size = sizeof(stats) };
+    uint8_t *body = g_malloc0(RAW_BODY_MAX);
+    char port[8];
+    End target;
+    Raw raw[3];
+
+    end_target(&target, &for_target, port);
+    raw_shake(&raw[0], port, &hello);
+    end_wait_connected(&target);
+    hello = resuming_hello(1, raw[0].answer.session);
+    raw_shake(&raw[1], port, &hello);
+    while (stats.streams < 2) { /* it stands: CONFIRMs may overtake each other */
+        dwcp_target_stats(target.target, &stats);
+        (void)poll(NULL, 0, 1);
+    }
+    raw_shake(&raw[2], port, &hello); /* the same again */
+    raw_until_closed(raw[1].fd);
+    g_assert_cmpuint(target.failed, ==, 0);
+    hello = resuming_hello(0, raw[0].answer.session);
+    close(raw[1].fd);
+    raw_shake(&raw[1], port, &hello);
+    raw_record(raw[1].fd, DWCP_RECORD_RESUME, body, DWCP_RESUME_BODY);
+    raw_until_closed(raw[0].fd);
+    raw_expect(raw[1].fd, DWCP_RECORD_RESUME, body);
+    g_assert_cmpuint(target.failed, ==, 0);
+    close(raw[0].fd);
+    close(raw[1].fd);
+    close(raw[2].fd);
+    end_free(&target);
+    g_free(body);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_data_func("/peer-resume/hangs-up", GINT_TO_POINTER(false),
+                         test_hangs_up);
+    g_test_add_data_func("/peer-resume/hangs-up/ended", GINT_TO_POINTER(true),
+                         test_hangs_up);
+    g_test_add_func("/peer-resume/rules", test_rules);
+    g_test_add_func("/peer-resume/uncalled", test_uncalled);
+    g_test_add_data_func("/peer-resume/known", GINT_TO_POINTER(false), test_known);
+    g_test_add_data_func("/peer-resume/known/ready", GINT_TO_POINTER(true),
+                         test_known);
+    g_test_add_func("/peer-resume/go-again", test_go_again);
+    g_test_add_func("/peer-resume/sealed-again", test_sealed_again);
+    g_test_add_func("/peer-resume/replaced", test_replaced);
+    return g_test_run();
+}
