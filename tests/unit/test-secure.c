@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/keys.h"
 #include "kit.h"
 #include "move.h"
 
@@ -391,7 +392,29 @@ static void test_reflect(void)
     close(listen_fd);
 }
 
-/* The session's id is no secret; it opens nothing. */
+/* CONFIRM of one who has the keys, but not this session's: another source with
+ * the same pre-shared key, say. */
+static void confirm_by_base(Raw *raw, uint8_t *confirm)
+{
+    DwcpKeys keys = keys_of(SOURCE, TARGET);
+    uint8_t base[DWCP_KEY_BYTES], root[DWCP_KEY_BYTES];
+    DwcpEphemeral ephemeral;
+    DwcpError err;
+
+    memcpy(ephemeral.secret, own[STRANGER], DWCP_KEY_BYTES);
+    memcpy(ephemeral.public, shown[STRANGER], DWCP_KEY_BYTES);
+    g_assert_cmpint(dwcp_keys_base(base, DWCP_SECURITY_KEYS, DWCP_ROLE_SOURCE,
+                                   &keys, &err),
+                    ==, 0);
+    g_assert_cmpint(dwcp_keys_root(root, base, &ephemeral, DWCP_ROLE_SOURCE,
+                                   raw->hello, raw->welcome, &err),
+                    ==, 0);
+    g_assert_cmpint(dwcp_welcome_check(raw->welcome, raw->hello, root, &err),
+                    ==, -EACCES);
+    dwcp_confirm_encode(confirm, raw->hello, raw->welcome, root);
+}
+
+/* The session's id is no secret; it opens nothing, with the keys neither. */
 static void test_guessed_join(void)
 {
     DwcpTargetOptions for_target = target_options();
@@ -401,6 +424,7 @@ static void test_guessed_join(void)
     End target, source;
     DwcpHello hello;
     Middle middle;
+    unsigned i;
     Raw raw;
 
     end_target(&target, &for_target, port);
@@ -414,13 +438,18 @@ static void test_guessed_join(void)
     hello = raw_hello(1, 2, middle.seen[1]->data + 40);
     hello.security = DWCP_SECURITY_KEYS;
     (void)crypto_scalarmult_base(hello.random, own[STRANGER]);
-    g_assert_true(raw_welcomed(&raw, port, &hello));
-    g_assert_cmpuint(raw.welcome[10], ==, DWCP_REFUSAL_NONE);
-    raw_send(raw.fd, confirm, sizeof(confirm));
-    raw_until_closed(raw.fd);
-    close(raw.fd);
-    end_wait_warned(&target, 1);
-    g_assert_nonnull(strstr(target.warning.text, "another key"));
+    for (i = 0; i < 2; i++) {
+        g_assert_true(raw_welcomed(&raw, port, &hello));
+        g_assert_cmpuint(raw.welcome[10], ==, DWCP_REFUSAL_NONE);
+        if (i) {
+            confirm_by_base(&raw, confirm);
+        }
+        raw_send(raw.fd, confirm, sizeof(confirm));
+        raw_until_closed(raw.fd);
+        close(raw.fd);
+        end_wait_warned(&target, i + 1);
+        g_assert_nonnull(strstr(target.warning.text, "another key"));
+    }
     /* The session is not impressed. */
     end_take(&source);
     end_take(&target);
