@@ -401,6 +401,33 @@ static void test_replaced(void)
     g_free(body);
 }
 
+/* Two were offered a session: the one that confirms first has the target. */
+static void test_faster(void)
+{
+    DwcpTargetOptions for_target = target_options();
+    DwcpHello hello = resuming_hello(0, NULL);
+    uint8_t got[DWCP_RECORD_HEADER + 8];
+    Raw first, second;
+    char port[8];
+    End target;
+
+    end_target(&target, &for_target, port);
+    g_assert_true(raw_welcomed(&second, port, &hello));
+    g_assert_true(raw_welcomed(&first, port, &hello));
+    raw_confirm(&first);
+    end_wait_connected(&target);
+    raw_confirm(&second);
+    raw_until_closed(second.fd);
+    end_wait_warned(&target, 1);
+    g_assert_nonnull(strstr(target.warning.text, "was faster"));
+    raw_record_u64(first.fd, DWCP_RECORD_PING, 5);
+    g_assert_true(raw_read(first.fd, got, sizeof(got)));
+    g_assert_cmpuint(got[0], ==, DWCP_RECORD_PONG);
+    close(first.fd);
+    close(second.fd);
+    end_free(&target);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -408,6 +435,7 @@ int main(int argc, char **argv)
                          test_hangs_up);
     g_test_add_data_func("/peer-resume/hangs-up/ended", GINT_TO_POINTER(true),
                          test_hangs_up);
+    g_test_add_func("/peer-resume/faster", test_faster);
     g_test_add_func("/peer-resume/rules", test_rules);
     g_test_add_func("/peer-resume/uncalled", test_uncalled);
     g_test_add_data_func("/peer-resume/known", GINT_TO_POINTER(false), test_known);
