@@ -20,6 +20,7 @@ struct DwcpAead {
     gnutls_aead_cipher_hd_t gcm; /* AES-256-GCM */
     uint8_t key[DWCP_KEY_BYTES];
     uint64_t segments; /* under this key */
+    bool broken; /* the cipher library failed: no key may serve any more */
 };
 
 _Static_assert(DWCP_KEY_BYTES == crypto_aead_chacha20poly1305_ietf_KEYBYTES &&
@@ -83,15 +84,16 @@ static int next_nonce(DwcpAead *aead, uint8_t *nonce)
 {
     static const uint8_t label[] = "DWCP v1 rekey"; /* its end goes in, too */
     uint8_t key[DWCP_KEY_BYTES];
-    int rc = 0;
+    int rc = aead->broken ? -EIO : 0;
 
-    if (aead->segments == DWCP_REKEY_SEGMENTS) {
+    if (rc == 0 && aead->segments == DWCP_REKEY_SEGMENTS) {
         crypto_generichash(key, sizeof(key), label, sizeof(label), aead->key,
                            sizeof(aead->key));
         memcpy(aead->key, key, sizeof(key));
         sodium_memzero(key, sizeof(key));
         aead->segments = 0;
         rc = set_key(aead);
+        aead->broken = rc < 0;
     }
     memset(nonce, 0, NONCE_BYTES);
     dwcp_put_le64(nonce + NONCE_BYTES - 8, aead->segments++);

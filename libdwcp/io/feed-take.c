@@ -101,7 +101,11 @@ static void take_again_locked(DwcpFeed *feed, DwcpPages *pages)
     const DwcpChunk *chunk;
 
     while (!again_locked(feed, number, false)) {
-        number++;
+        /* A word of zeros at once: the ring has 1024 of them. */
+        number += number % 64 == 0 &&
+                          !feed->again[number % DWCP_NUMBERS_AHEAD_MAX / 64]
+                      ? 64
+                      : 1;
         assert(number <= feed->ring_out);
     }
     pages->number = number;

@@ -75,14 +75,15 @@ static int port_check(const char *port, DwcpError *err)
     return dwcp_fail(err, -EINVAL, "port %.32s is not 1 to 65535", port);
 }
 
-/* Sockets as we can use them: TCP, not connected, and no more than streams. */
+/* Sockets as we can use them: TCP, neither connected nor listening, each once,
+ * and no more than streams. */
 static int sockets_check(const DwcpSourceOptions *options, unsigned streams,
                          DwcpError *err)
 {
     struct sockaddr_storage peer;
     socklen_t length;
-    int protocol;
-    unsigned i;
+    int protocol, listens = 0;
+    unsigned i, j;
 
     if (options->sockets_count > streams) {
         return dwcp_fail(err, -EINVAL, "%u sockets for %u streams",
@@ -95,6 +96,19 @@ static int sockets_check(const DwcpSourceOptions *options, unsigned streams,
             protocol != IPPROTO_TCP) {
             return dwcp_fail(err, -EINVAL, "descriptor %d is no TCP socket",
                              options->sockets[i]);
+        }
+        length = sizeof(listens);
+        if (getsockopt(options->sockets[i], SOL_SOCKET, SO_ACCEPTCONN,
+                       &listens, &length) == 0 &&
+            listens) {
+            return dwcp_fail(err, -EINVAL, "socket %d listens",
+                             options->sockets[i]);
+        }
+        for (j = 0; j < i; j++) {
+            if (options->sockets[j] == options->sockets[i]) {
+                return dwcp_fail(err, -EINVAL, "socket %d is given twice",
+                                 options->sockets[i]);
+            }
         }
         length = sizeof(peer);
         if (getpeername(options->sockets[i], (struct sockaddr *)&peer,

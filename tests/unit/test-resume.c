@@ -517,6 +517,10 @@ static void test_bad_sockets(void)
     fds[0] = socket(AF_UNIX, SOCK_STREAM, 0);
     bad_sockets(fds, 1, "is no TCP socket");
     bad_sockets(fds, 5, "5 sockets for 4 streams");
+    bad_sockets(&listen_fd, 1, "listens");
+    fds[1] = fds[2] = socket(AF_INET, SOCK_STREAM, 0);
+    bad_sockets(fds + 1, 2, "is given twice");
+    close(fds[1]);
     close(fds[0]);
     close(listen_fd);
 }
