@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sodium.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/fail.h"
@@ -319,120 +318,6 @@ int dwcp_session_error(DwcpSession *session, DwcpError *err)
     return code;
 }
 
-void dwcp_session_link(DwcpSession *session, DwcpStream *stream)
-{
-    pthread_mutex_lock(&session->lock);
-    stream->next = session->all;
-    session->all = stream;
-    pthread_mutex_unlock(&session->lock);
-}
-
-void dwcp_session_unlink(DwcpSession *session, DwcpStream *stream)
-{
-    DwcpStream **at;
-
-    pthread_mutex_lock(&session->lock);
-    for (at = &session->all; *at && *at != stream; at = &(*at)->next) {
-    }
-    if (*at) {
-        *at = stream->next;
-    }
-    pthread_mutex_unlock(&session->lock);
-}
-
-int dwcp_session_adopt(DwcpSession *session, DwcpStream *stream)
-{
-    unsigned index = stream->index;
-    int rc = 0;
-
-    assert(index < DWCP_STREAMS_MAX);
-    pthread_mutex_lock(&session->lock);
-    if (atomic_load(&session->dead)) {
-        rc = -ECANCELED;
-    } else if (session->streams[index]) {
-        rc = -EEXIST;
-    } else {
-        session->streams[index] = stream;
-        stream->flow = (DwcpFlowInfo){
-            .id = ++session->adopted,
-            .min_rtt_us = UINT32_MAX,
-        };
-        session->resumes += session->down_ns != 0;
-        session->down_ns = 0;
-        atomic_store(&session->down, false);
-        pthread_cond_broadcast(&session->changed);
-    }
-    pthread_mutex_unlock(&session->lock);
-    return rc;
-}
-
-static unsigned count_streams_locked(const DwcpSession *session)
-{
-    unsigned i, n = 0;
-
-    for (i = 0; i < DWCP_STREAMS_MAX; i++) {
-        n += session->streams[i] != NULL;
-    }
-    return n;
-}
-
-void dwcp_session_drop(DwcpSession *session, DwcpStream *stream)
-{
-    pthread_mutex_lock(&session->lock);
-    if (session->streams[stream->index] == stream) {
-        session->streams[stream->index] = NULL;
-        if (!count_streams_locked(session)) {
-            session->down_ns = dwcp_now_ns();
-            atomic_store(&session->down,
-                         session->phase != DWCP_PHASE_SEALED &&
-                             session->phase != DWCP_PHASE_FAILED);
-        }
-        pthread_cond_broadcast(&session->changed);
-    }
-    pthread_mutex_unlock(&session->lock);
-}
-
-int dwcp_session_vacate(DwcpSession *session, unsigned index,
-                        uint64_t deadline_ns)
-{
-    struct timespec until = dwcp_timespec(deadline_ns);
-    const uint64_t bit = 1ull << index;
-    DwcpStream *stream;
-    int rc = 0;
-
-    pthread_mutex_lock(&session->lock);
-    while (rc == 0 &&
-           ((session->vacated & bit) || session->streams[index])) {
-        stream = session->streams[index];
-        if (stream) {
-            atomic_store(&stream->cut, true);
-            dwcp_stream_wake(stream);
-        }
-        rc = pthread_cond_timedwait(&session->changed, &session->lock, &until);
-    }
-    if (rc == 0) {
-        session->vacated |= bit;
-    }
-    pthread_mutex_unlock(&session->lock);
-    return rc ? -ETIMEDOUT : 0;
-}
-
-void dwcp_session_occupied(DwcpSession *session, unsigned index)
-{
-    pthread_mutex_lock(&session->lock);
-    session->vacated &= ~(1ull << index);
-    pthread_cond_broadcast(&session->changed);
-    pthread_mutex_unlock(&session->lock);
-}
-
-void dwcp_session_set_lost(DwcpSession *session)
-{
-    pthread_mutex_lock(&session->lock);
-    session->lost = true;
-    pthread_cond_broadcast(&session->changed);
-    pthread_mutex_unlock(&session->lock);
-}
-
 uint64_t dwcp_session_tick_ns(const DwcpSession *session)
 {
     uint32_t ms = session->silence_ms_max;
@@ -452,7 +337,7 @@ void dwcp_session_stats(DwcpSession *session, DwcpStats *stats)
     stats->cipher = atomic_load(&session->cipher);
     stats->streams_lost = atomic_load(&session->streams_lost);
     pthread_mutex_lock(&session->lock);
-    stats->streams = count_streams_locked(session);
+    stats->streams = dwcp_session_count_locked(session);
     stats->rtt_us = session->rtt_us;
     stats->resumes = session->resumes;
     if (session->down_ns && session->phase != DWCP_PHASE_SEALED &&
@@ -509,47 +394,6 @@ void dwcp_session_close(DwcpSession *session)
     if (session->on_end) {
         session->on_end(session);
     }
-}
-
-static int socket_family(int fd)
-{
-    int family = AF_UNSPEC;
-    socklen_t length = sizeof(family);
-
-    (void)getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length);
-    return family;
-}
-
-int dwcp_session_spare_take(DwcpSession *session, int family)
-{
-    int fd = -1;
-    unsigned i;
-
-    pthread_mutex_lock(&session->lock);
-    for (i = 0; i < session->spares_count && fd < 0; i++) {
-        if (socket_family(session->spares[i]) == family) {
-            fd = session->spares[i];
-            session->spares[i] = session->spares[--session->spares_count];
-        }
-    }
-    pthread_mutex_unlock(&session->lock);
-    return fd;
-}
-
-/* A TCP socket keeps its congestion control and buffers when it is taken apart
- * from its peer, who sees a reset. */
-void dwcp_session_spare_give(DwcpSession *session, int fd)
-{
-    const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
-
-    if (connect(fd, &nobody, sizeof(nobody)) < 0) {
-        close(fd);
-        return;
-    }
-    pthread_mutex_lock(&session->lock);
-    assert(session->spares_count < DWCP_STREAMS_MAX);
-    session->spares[session->spares_count++] = fd;
-    pthread_mutex_unlock(&session->lock);
 }
 
 int dwcp_session_take_channel(DwcpSession *session, unsigned channel,

@@ -155,6 +155,9 @@ int dwcp_session_vacate(DwcpSession *session, unsigned index,
                         uint64_t deadline_ns) DWCP_CHECKED;
 void dwcp_session_occupied(DwcpSession *session, unsigned index);
 
+/* dwcp_session_count_locked: streams that stand */
+unsigned dwcp_session_count_locked(const DwcpSession *session);
+
 /* dwcp_session_set_lost: no stream 0 stands, and none will again */
 void dwcp_session_set_lost(DwcpSession *session);
 

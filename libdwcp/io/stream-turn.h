@@ -20,6 +20,17 @@
 int dwcp_stream_error(DwcpStream *stream, const char *what, int code,
                       DwcpError *err);
 
+/* dwcp_stream_wake_clear: wake-ups so far are heard; what was held is tried */
+void dwcp_stream_wake_clear(DwcpStream *stream);
+
+/*
+ * dwcp_stream_ended: the loop has, with an error unless it was time; says why
+ * to the peer, if the session has failed of something that is ours to tell
+ *
+ * Returns: whether the session goes on without this connection.
+ */
+bool dwcp_stream_ended(DwcpStream *stream, int rc, DwcpError *err);
+
 /*
  * dwcp_stream_output: send until the socket is full or nothing is left
  *

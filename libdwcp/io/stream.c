@@ -8,26 +8,19 @@
 
 #include "io/stream-turn.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/aead.h"
-#include "core/bytes.h"
 #include "core/codec.h"
 #include "core/fail.h"
 #include "core/wipe.h"
 #include "io/landing.h"
 #include "io/pump.h"
-#include "io/socket.h"
-
-/* How long ABORT, or the last channel bytes, may take to leave. */
-#define LINGER_MS 1000u
 
 DwcpStream *dwcp_stream_new(DwcpSession *session, const DwcpStreamOps *ops,
                             void *role)
@@ -159,7 +152,7 @@ void dwcp_stream_wake(DwcpStream *stream)
     (void)!write(stream->wake_fd, &one, sizeof(one));
 }
 
-static void wake_clear(DwcpStream *stream)
+void dwcp_stream_wake_clear(DwcpStream *stream)
 {
     uint64_t count;
 
@@ -172,7 +165,7 @@ void dwcp_stream_sleep(DwcpStream *stream, uint64_t ns)
     struct pollfd woken = { .fd = stream->wake_fd, .events = POLLIN };
 
     (void)poll(&woken, 1, (int)(ns / 1000000u) + 1);
-    wake_clear(stream);
+    dwcp_stream_wake_clear(stream);
 }
 
 void dwcp_stream_pause(DwcpStream *stream, uint64_t ns)
@@ -194,101 +187,8 @@ void dwcp_stream_pause(DwcpStream *stream, uint64_t ns)
         if (pump) {
             dwcp_pump_rested(pump, &fds[1]);
         }
-        wake_clear(stream);
+        dwcp_stream_wake_clear(stream);
     }
-}
-
-static int queue_locked(DwcpStream *stream, DwcpRecordType type,
-                        const void *first, uint32_t first_length,
-                        const void *second, uint32_t second_length)
-{
-    uint32_t length = first_length + second_length;
-    uint8_t *at;
-    int rc = -ENOBUFS;
-
-    if (DWCP_CONTROL_QUEUE_MAX - stream->out_end >=
-        length + DWCP_RECORD_HEADER) {
-        at = stream->out + stream->out_end;
-        dwcp_record_encode(at, type, length);
-        at += DWCP_RECORD_HEADER;
-        if (first_length) {
-            memcpy(at, first, first_length);
-        }
-        if (second_length) {
-            memcpy(at + first_length, second, second_length);
-        }
-        stream->out_end += length + DWCP_RECORD_HEADER;
-        rc = 0;
-    }
-    return rc;
-}
-
-int dwcp_stream_queue(DwcpStream *stream, DwcpRecordType type,
-                      const void *first, uint32_t first_length,
-                      const void *second, uint32_t second_length)
-{
-    int rc;
-
-    pthread_mutex_lock(&stream->out_lock);
-    rc = queue_locked(stream, type, first, first_length, second,
-                      second_length);
-    pthread_mutex_unlock(&stream->out_lock);
-    return rc;
-}
-
-/*
- * RESUME goes before all else.  What others have queued while no connection
- * stood is dropped: `resumed` says again what the phase asks for.
- */
-static void queue_resume(DwcpStream *stream, const DwcpResume *resume)
-{
-    uint8_t body[DWCP_RESUME_BODY];
-
-    dwcp_resume_encode(body, resume);
-    pthread_mutex_lock(&stream->out_lock);
-    stream->out_end = 0;
-    (void)!queue_locked(stream, DWCP_RECORD_RESUME, body, sizeof(body), NULL,
-                        0);
-    pthread_mutex_unlock(&stream->out_lock);
-}
-
-int dwcp_stream_take_pump(DwcpStream *stream, DwcpError *err)
-{
-    DwcpSession *session = stream->session;
-    DwcpResume resume;
-
-    if (!session->pump) {
-        if (!dwcp_pump_new(session)) {
-            return dwcp_fail(err, -ENOMEM, "no memory or descriptor for a "
-                                           "byte channel");
-        }
-        atomic_fetch_add(&session->memory_bytes, dwcp_pump_bytes());
-    }
-    stream->pump = session->pump;
-    dwcp_pump_attach(stream->pump, stream, stream->again ? &resume : NULL);
-    if (stream->again) {
-        queue_resume(stream, &resume);
-    }
-    return 0;
-}
-
-int dwcp_stream_queue_u64(DwcpStream *stream, DwcpRecordType type,
-                          uint64_t value)
-{
-    uint8_t body[8];
-
-    dwcp_put_le64(body, value);
-    return dwcp_stream_queue(stream, type, body, sizeof(body), NULL, 0);
-}
-
-bool dwcp_stream_queue_busy(DwcpStream *stream)
-{
-    bool busy;
-
-    pthread_mutex_lock(&stream->out_lock);
-    busy = stream->out_end > DWCP_CONTROL_QUEUE_MAX / 4;
-    pthread_mutex_unlock(&stream->out_lock);
-    return busy;
 }
 
 int dwcp_stream_error(DwcpStream *stream, const char *what, int code,
@@ -339,7 +239,7 @@ static void wait_for_events(DwcpStream *stream, uint64_t now_ns)
     }
     (void)ppoll(fds, 3, &ts, NULL);
     if (fds[1].revents) {
-        wake_clear(stream);
+        dwcp_stream_wake_clear(stream);
     }
 }
 
@@ -402,147 +302,6 @@ static int turn(DwcpStream *stream, DwcpError *err)
     return rc;
 }
 
-static void drain_wait(DwcpStream *stream, short events, uint64_t timeout_ns)
-{
-    struct pollfd fds[2] = {
-        { .fd = stream->fd, .events = events },
-        { .fd = stream->wake_fd, .events = POLLIN },
-    };
-
-    (void)poll(fds, 2, (int)(timeout_ns / 1000000u) + 1);
-    if (fds[1].revents) {
-        wake_clear(stream);
-    }
-}
-
-/*
- * Send what is still queued, for LINGER_MS at most: the reason of a failure,
- * or a sealed session's last channel bytes.
- */
-static void drain(DwcpStream *stream, bool discard_input)
-{
-    uint64_t end_ns = dwcp_now_ns() + LINGER_MS * 1000000ull;
-    uint64_t now_ns = dwcp_now_ns();
-    DwcpError err;
-
-    for (; now_ns < end_ns; now_ns = dwcp_now_ns()) {
-        stream->want_out = false;
-        while (dwcp_stream_output_once(stream, false, &err) == 1) {
-        }
-        if (!stream->want_out ||
-            (discard_input && atomic_load(&stream->session->closing))) {
-            break;
-        }
-        drain_wait(stream, POLLOUT, end_ns - now_ns);
-    }
-    (void)shutdown(stream->fd, SHUT_WR);
-    /* Closing with input unread would reset the connection and could take
-     * what was sent last with it: read on until the peer closes, too. */
-    for (; discard_input && now_ns < end_ns &&
-           !atomic_load(&stream->session->closing);
-         now_ns = dwcp_now_ns()) {
-        if (recv(stream->fd, stream->in, stream->in_size, MSG_DONTWAIT) == 0) {
-            break;
-        }
-        drain_wait(stream, POLLIN, end_ns - now_ns);
-    }
-}
-
-/*
- * Tell the peer why the session failed, if that is ours to tell: on every
- * stream that is not in the middle of a frame, or a peer that waits for lost
- * connections would wait for us.
- */
-static void say_goodbye(DwcpStream *stream)
-{
-    DwcpSession *session = stream->session;
-    DwcpError err = { 0 };
-    uint8_t code[4];
-    bool tell;
-
-    pthread_mutex_lock(&session->lock);
-    tell = session->tell_peer;
-    err = session->error;
-    pthread_mutex_unlock(&session->lock);
-    if (tell && stream->frame_at == 0) {
-        dwcp_put_le32(code, (uint32_t)-err.code);
-        if (dwcp_stream_queue(stream, DWCP_RECORD_ABORT, code, sizeof(code),
-                              err.text,
-                              (uint32_t)strnlen(err.text,
-                                                DWCP_ABORT_TEXT_MAX)) < 0) {
-            return; /* the peer has not read for long: it will find out */
-        }
-        drain(stream, true);
-    } else if (!err.code && stream->index == 0) {
-        if (stream->pump) {
-            dwcp_pump_flush(stream->pump);
-        }
-        drain(stream, false);
-    }
-}
-
-/* The connection is gone: whose fault was it, and does it matter? */
-static void connection_lost(DwcpStream *stream, const DwcpError *err)
-{
-    bool local = err->code == -EPROTO || err->code == -ETIMEDOUT ||
-                 err->code == -ENOMEM || err->code == -ENOBUFS ||
-                 err->code == -EFAULT || err->code == -EBADMSG ||
-                 err->code == -EIO;
-
-    if (stream->index != 0 && !local) {
-        dwcp_session_await_end(stream->session);
-    }
-    dwcp_session_fail(stream->session, err, local);
-}
-
-/* May the session go on without this connection? */
-static bool goes_on(const DwcpStream *stream)
-{
-    DwcpSession *session = stream->session;
-
-    return stream->broken && atomic_load(&session->resume) &&
-           !atomic_load(&session->dead) && !atomic_load(&session->closing) &&
-           dwcp_session_phase(session) != DWCP_PHASE_SEALED;
-}
-
-/* A source may end any stream but 0 between two records (docs/wire.md).  If ACKs
- * did not get through, it takes the stream for lost, and that is its to count. */
-static bool ended_well(const DwcpStream *stream)
-{
-    return stream->session->role == DWCP_ROLE_TARGET && stream->index != 0 &&
-           stream->in_at == stream->in_end &&
-           !(stream->landing && stream->landing->left);
-}
-
-/* The loop has ended, with an error unless it is time. */
-static bool loop_ended(DwcpStream *stream, int rc, DwcpError *err)
-{
-    DwcpSession *session = stream->session;
-    bool early = rc < 0 || (!atomic_load(&session->dead) &&
-                            !atomic_load(&session->closing) &&
-                            dwcp_session_phase(session) != DWCP_PHASE_SEALED);
-
-    if (stream->retired) {
-        return true;
-    }
-    if (early && rc > 0) {
-        stream->broken = true;
-        (void)dwcp_fail(err, -ECONNRESET,
-                        "stream %u: the peer closed the connection",
-                        stream->index);
-    }
-    if (early && goes_on(stream)) {
-        atomic_fetch_add(&session->streams_lost,
-                         !(rc > 0 && ended_well(stream)));
-        return true;
-    }
-    if (early) {
-        connection_lost(stream, err);
-    }
-    say_goodbye(stream);
-    return false;
-}
-
 bool dwcp_stream_loop(DwcpStream *stream)
 {
     DwcpError err = { 0 };
@@ -553,7 +312,7 @@ bool dwcp_stream_loop(DwcpStream *stream)
     do {
         rc = turn(stream, &err);
     } while (rc == 0);
-    lost = loop_ended(stream, rc, &err);
+    lost = dwcp_stream_ended(stream, rc, &err);
     if (lost && !stream->retired) {
         stream->ops->lost(stream);
     }

@@ -35,6 +35,17 @@ struct DwcpTarget {
 
 extern const DwcpStreamOps dwcp_target_ops;
 
+/* dwcp_target_complete_locked: Returns: 1 memory has just become complete, 0 */
+int dwcp_target_complete_locked(DwcpTarget *target);
+
+/* dwcp_target_pages, _land, _landed, _lost: of DwcpStreamOps, for PAGES */
+int dwcp_target_pages(DwcpStream *stream, const DwcpRecord *record,
+                      const uint8_t *body, DwcpError *err) DWCP_CHECKED;
+int dwcp_target_land(DwcpStream *stream, const DwcpRecord *record,
+                     const uint8_t *body, DwcpError *err) DWCP_CHECKED;
+int dwcp_target_landed(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
+void dwcp_target_lost(DwcpStream *stream);
+
 /* dwcp_target_watch: fail the session if its source has been gone for too long;
  * the listener's, once a dwcp_session_tick_ns */
 void dwcp_target_watch(DwcpTarget *target);
