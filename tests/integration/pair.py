@@ -146,6 +146,8 @@ def address(host, port, **options):
     where = {"transport": "dwcp", "host": host, "port": str(port),
              "security": "psk", "secret": SECRET["id"],
              "resume-limit": RESUME_S, **options}
+    if options.get("security") == "none":
+        del where["secret"]
     return [{"channel-type": "main", "addr": where}]
 
 
