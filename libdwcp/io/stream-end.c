@@ -123,12 +123,18 @@ static bool goes_on(const DwcpStream *stream)
            dwcp_session_phase(session) != DWCP_PHASE_SEALED;
 }
 
-/* A source may end any stream but 0 between two records (docs/wire.md).  If ACKs
- * did not get through, it takes the stream for lost, and that is its to count. */
+/*
+ * A source may end any stream but 0 between two records (docs/wire.md).  If ACKs
+ * did not get through, it takes the stream for lost, and that is its to count.
+ * A target ends them all after GO, which SEALED, on stream 0, may tell later.
+ */
 static bool ended_well(const DwcpStream *stream)
 {
-    return stream->session->role == DWCP_ROLE_TARGET && stream->index != 0 &&
-           stream->in_at == stream->in_end &&
+    DwcpSession *session = stream->session;
+
+    return (session->role == DWCP_ROLE_TARGET ||
+            dwcp_session_phase(session) == DWCP_PHASE_GONE) &&
+           stream->index != 0 && stream->in_at == stream->in_end &&
            !(stream->landing && stream->landing->left);
 }
 

@@ -350,6 +350,7 @@ static void test_move(gconstpointer opaque)
     g_assert_cmpuint(stats.acked_bytes, ==, stats.page_bytes);
     g_assert_cmpuint(stats.zero_pages, >, 0);
     g_assert_cmpuint(stats.wire_bytes, >, 0);
+    g_assert_cmpuint(stats.streams_lost, ==, 0);
     g_assert_true((stats.cipher == DWCP_CIPHER_NONE) ==
                   (which->security == DWCP_SECURITY_NONE));
     if (which->level) {
