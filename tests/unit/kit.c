@@ -267,6 +267,23 @@ void end_failed_with(End *end, int code, const char *text)
     pthread_mutex_unlock(&end->lock);
 }
 
+void ends_finish(End *source, End *target)
+{
+    DwcpError err = { 0 };
+
+    g_assert_cmpint(dwcp_source_end(source->source), ==, 0);
+    if (end_wait_complete(target) != 1) {
+        g_error("%s", target->error.text);
+    }
+    g_assert_cmpint(dwcp_target_ready(target->target), ==, 0);
+    if (dwcp_source_finish(source->source, &err) != 0) {
+        g_error("%s", err.text);
+    }
+    g_assert_cmpint(dwcp_target_go(target->target), ==, 1);
+    g_assert_cmpmem(source->ram, source->pages * PAGE, target->ram,
+                    target->pages * PAGE);
+}
+
 int kit_listen(char *port)
 {
     struct sockaddr_in addr = { .sin_family = AF_INET,

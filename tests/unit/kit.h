@@ -65,6 +65,10 @@ int end_wait_go(End *end);       /* 1, or the session's error */
 /* end_failed_with: waits, then: one failure, this code, this in its text */
 void end_failed_with(End *end, int code, const char *text);
 
+/* ends_finish: from end() to go(), each step as it must be, then the same memory
+ * on both sides */
+void ends_finish(End *source, End *target);
+
 int kit_listen(char *port); /* a loopback listener; @port has 8 bytes */
 
 /* ----------------------------------------------------------- raw peers -- */

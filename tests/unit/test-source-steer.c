@@ -99,19 +99,7 @@ static void case_begin(Case *c)
 
 static void case_finish(Case *c)
 {
-    DwcpError err = { 0 };
-
-    g_assert_cmpint(dwcp_source_end(c->source.source), ==, 0);
-    if (end_wait_complete(&c->target) != 1) {
-        g_error("%s", c->target.error.text);
-    }
-    g_assert_cmpint(dwcp_target_ready(c->target.target), ==, 0);
-    if (dwcp_source_finish(c->source.source, &err) != 0) {
-        g_error("%s", err.text);
-    }
-    g_assert_cmpint(dwcp_target_go(c->target.target), ==, 1);
-    g_assert_cmpmem(c->source.ram, c->source.pages * PAGE, c->target.ram,
-                    c->target.pages * PAGE);
+    ends_finish(&c->source, &c->target);
 }
 
 static void fill(GRand *rnd, uint8_t *ram, uint64_t pages)
