@@ -55,6 +55,9 @@ DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
     if (!frame) {
         feed->streams[stream->index] = stream;
         feed->idle |= 1ull << stream->index;
+        if (feed->pulled == feed->ring_in && !feed->dry_since_ns) {
+            feed->dry_since_ns = now_ns;
+        }
     } else {
         *wait_ns = dwcp_pacer_wait_ns(&feed->pacer, now_ns);
         if (*wait_ns) {
@@ -79,6 +82,27 @@ DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
     pthread_mutex_unlock(&feed->lock);
     follow_rate(stream, rate);
     return frame;
+}
+
+static uint64_t dry_now_ns(const DwcpFeed *feed)
+{
+    return feed->dry_since_ns ? dwcp_now_ns() - feed->dry_since_ns : 0;
+}
+
+void dwcp_feed_not_dry_locked(DwcpFeed *feed)
+{
+    feed->dry_ns += dry_now_ns(feed);
+    feed->dry_since_ns = 0;
+}
+
+uint64_t dwcp_feed_dry_ms(DwcpFeed *feed)
+{
+    uint64_t dry_ns;
+
+    pthread_mutex_lock(&feed->lock);
+    dry_ns = feed->dry_ns + dry_now_ns(feed);
+    pthread_mutex_unlock(&feed->lock);
+    return dry_ns / 1000000;
 }
 
 static void measure_locked(DwcpFeed *feed, uint64_t bytes, uint64_t now_ns)
@@ -149,6 +173,7 @@ static void again_locked(DwcpFeed *feed, uint64_t number, uint32_t count)
 {
     uint64_t at, bit;
 
+    dwcp_feed_not_dry_locked(feed);
     feed->pulled -= count;
     feed->again_count += count;
     for (; count; number++, count--) {

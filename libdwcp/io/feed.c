@@ -125,6 +125,7 @@ int dwcp_feed_flush(DwcpFeed *feed)
         rc = ring_grow_locked(feed);
     }
     if (rc == 0) {
+        dwcp_feed_not_dry_locked(feed);
         feed->ring[feed->ring_in++ & (feed->ring_size - 1)] = feed->open;
         pthread_cond_signal(&feed->work);
     }

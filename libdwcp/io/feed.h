@@ -73,7 +73,8 @@ typedef struct DwcpFeed {
     unsigned level_now;
     bool begun; /* BEGIN has come: stream 0 may carry pages */
     uint64_t pulled; /* chunks that streams have taken to send */
-    uint64_t zero_pages, zstd_pages, raw_pages, again_pages;
+    uint64_t dry_ns, dry_since_ns; /* streams had taken all; 0 = they have not */
+    uint64_t zero_pages, zstd_pages, raw_pages, again_bytes;
 
     bool paced; /* a stream has waited for the pacer since dwcp_feed_pressure */
 
@@ -129,6 +130,9 @@ uint64_t dwcp_feed_rate_locked(const DwcpFeed *feed);
 /* dwcp_feed_ready_limit_locked: ready bytes beyond which workers pause */
 uint64_t dwcp_feed_ready_limit_locked(const DwcpFeed *feed);
 
+/* dwcp_feed_not_dry_locked: there is, or will be, something to send */
+void dwcp_feed_not_dry_locked(DwcpFeed *feed);
+
 /* dwcp_feed_ready: a worker's frame is encoded; takes the frame */
 void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages);
 
@@ -155,6 +159,9 @@ bool dwcp_feed_drained(DwcpStream *stream);
 /* dwcp_feed_pressure: @paced: was the rate's limit waited for since the last
  * call?  @backlog: do frames wait for a stream? */
 void dwcp_feed_pressure(DwcpFeed *feed, bool *paced, bool *backlog);
+
+/* dwcp_feed_dry_ms: for so long, in all, streams had taken everything */
+uint64_t dwcp_feed_dry_ms(DwcpFeed *feed);
 
 /* dwcp_feed_begin: BEGIN has come; Returns: 0; -EPROTO for the second time,
  * unless it comes @again on a new connection */

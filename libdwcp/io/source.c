@@ -269,6 +269,7 @@ void dwcp_source_stats(DwcpSource *source, DwcpStats *stats)
     now.workers = source->workers_wanted;
     now.mode = atomic_load(&source->mode);
     now.rounds = atomic_load(&source->feed.rounds);
+    now.dry_ms = dwcp_feed_dry_ms(&source->feed);
     now.acked_bytes = dwcp_source_acked_bytes(source);
     now.pending_bytes = dwcp_source_pending_bytes(source);
     pthread_mutex_lock(&source->feed.lock);
@@ -276,8 +277,7 @@ void dwcp_source_stats(DwcpSource *source, DwcpStats *stats)
     now.zero_pages = source->feed.zero_pages;
     now.zstd_pages = source->feed.zstd_pages;
     now.raw_pages = source->feed.raw_pages;
-    now.resent_bytes =
-        source->feed.again_pages * source->session.page_size;
+    now.resent_bytes = source->feed.again_bytes;
     pthread_mutex_unlock(&source->feed.lock);
     now.page_bytes = (now.zero_pages + now.zstd_pages + now.raw_pages) *
                      source->session.page_size;

@@ -6,6 +6,7 @@
  * each has in work beyond it: in bytes when the target reads slowly, in
  * milliseconds of the rate when that is limited.  And that a stream which is not
  * wanted gets nothing, and that what it was called for others are called for.
+ * And that time counts as dry if, and only if, streams have taken everything.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -186,6 +187,58 @@ static void test_again_slow(void)
             dwcp_feed_lost(&stream);
         }
     }
+    g_assert_cmpuint(feed.again_bytes, ==, 4);
+    dwcp_feed_clear(&feed);
+    g_free(stream.unacked);
+}
+
+/* Dry: all that was handed over has been taken, and a stream asks for more. */
+static void test_dry(void)
+{
+    DwcpSession session = { .page_size = PAGE };
+    DwcpStream stream = { .session = &session, .fd = -1 };
+    uint64_t wait_ns, dry_ms = 0;
+    DwcpFrame *frame;
+    DwcpPages pages;
+    unsigned level, i;
+    DwcpError err;
+    DwcpFeed feed;
+
+    g_assert_cmpint(dwcp_feed_init(&feed, NULL, &session, 32 * MIB, 100, 16, 1,
+                                   1, &err),
+                    ==, 0);
+    stream.role = &feed;
+    stream.unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
+    g_assert_cmpint(dwcp_feed_begin(&feed, false, &err), ==, 0);
+    g_assert_cmpint(dwcp_feed_put(&feed, 0, 0, 1), ==, 0);
+    g_assert_cmpint(dwcp_feed_flush(&feed), ==, 0);
+    for (i = 0; i < 2; i++) {
+        /* Nothing is ready, but something is being encoded, or is sent. */
+        g_assert_cmpint(dwcp_feed_take(&feed, &pages, &frame, &level), ==, 0);
+        g_assert_null(dwcp_feed_pull(&stream, &wait_ns));
+        frame->head = frame->length = 1;
+        dwcp_feed_ready(&feed, frame, &pages);
+        g_assert_true(dwcp_feed_pull(&stream, &wait_ns) == frame);
+        g_usleep(2000);
+        dwcp_feed_sent(&stream, frame);
+        g_assert_cmpuint(dwcp_feed_dry_ms(&feed), ==, dry_ms);
+        g_assert_null(dwcp_feed_pull(&stream, &wait_ns));
+        while (dwcp_feed_dry_ms(&feed) < dry_ms + 2) {
+            g_thread_yield();
+        }
+        if (i == 0) {
+            dwcp_feed_lost(&stream);
+            dry_ms = dwcp_feed_dry_ms(&feed);
+            g_usleep(2000);
+            g_assert_cmpuint(dwcp_feed_dry_ms(&feed), ==, dry_ms);
+        }
+    }
+    g_assert_cmpint(dwcp_feed_put(&feed, 0, 64, 1), ==, 0);
+    g_assert_cmpint(dwcp_feed_flush(&feed), ==, 0);
+    dry_ms = dwcp_feed_dry_ms(&feed);
+    g_usleep(2000);
+    g_assert_null(dwcp_feed_pull(&stream, &wait_ns));
+    g_assert_cmpuint(dwcp_feed_dry_ms(&feed), ==, dry_ms);
     dwcp_feed_clear(&feed);
     g_free(stream.unacked);
 }
@@ -197,5 +250,6 @@ int main(int argc, char **argv)
     g_test_add_func("/feed/milliseconds", test_milliseconds);
     g_test_add_func("/feed/unwanted", test_unwanted);
     g_test_add_func("/feed/again/slow", test_again_slow);
+    g_test_add_func("/feed/dry", test_dry);
     return g_test_run();
 }
