@@ -124,7 +124,8 @@ void dwcp_feed_sent(DwcpStream *stream, DwcpFrame *frame)
     uint64_t now_ns = dwcp_now_ns();
 
     stream->unacked[stream->sent_frames++ % DWCP_STREAM_UNACKED_MAX] =
-        (struct DwcpUnacked){ frame->number, frame->count, frame->pages };
+        (struct DwcpUnacked){ frame->number, frame->count, frame->pages,
+                              (uint32_t)frame->length };
     pthread_mutex_lock(&feed->lock);
     measure_locked(feed, frame->length, now_ns);
     frame->next = feed->spare;
@@ -204,9 +205,11 @@ void dwcp_feed_lost(DwcpStream *stream)
         unacked = &stream->unacked[stream->acked_frames %
                                    DWCP_STREAM_UNACKED_MAX];
         again_locked(feed, unacked->number, unacked->count);
+        feed->again_bytes += unacked->bytes;
     }
     if (frame) {
         again_locked(feed, frame->number, frame->count);
+        feed->again_bytes += stream->frame_at;
         frame->next = feed->spare;
         feed->spare = frame;
     }

@@ -241,7 +241,6 @@ static void count_pages_locked(DwcpFeed *feed, const DwcpFrame *frame,
     unsigned plain = dwcp_pages_plain(pages);
 
     if (frame->again) {
-        feed->again_bytes += frame->length;
         return;
     }
     feed->zero_pages += frame->pages - plain;

@@ -134,7 +134,7 @@ struct DwcpStream {
     /* source: frames sent and not acknowledged, a ring */
     struct DwcpUnacked {
         uint64_t number;
-        uint32_t count, pages;
+        uint32_t count, pages, bytes;
     } *unacked;
     uint64_t sent_frames, acked_frames;
     uint32_t unsent_bytes; /* source: as the socket was told; 0 = not yet */

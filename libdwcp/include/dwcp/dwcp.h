@@ -166,7 +166,7 @@ typedef struct DwcpStats {
     unsigned resumes;      /* times that the session had lost all of them */
     uint64_t reconnecting_ms; /* for so long no connection has stood; 0 = one
                                * does */
-    uint64_t resent_bytes; /* of wire_bytes, frames for lost streams */
+    uint64_t resent_bytes; /* bytes that lost streams had sent in vain */
     DwcpMode mode;         /* now (source; 0 at a target) */
     unsigned streams_wanted; /* connections that there should be (source) */
     uint64_t dry_ms;       /* in all, for so long nothing that was handed over
