@@ -89,11 +89,13 @@
 /* A connection is given up when what was sent on it is not acknowledged for so
  * long, and retransmissions get no answer; after END half the switchover limit. */
 #define DWCP_STALL_MS 5000u
-/* One attempt to replace a connection, handshake included; and the pauses
- * between attempts, doubling from one to the other. */
+/* One attempt to replace a connection, handshake included; in it, until the
+ * peer's kernel has answered, or 3 RTT; and the pauses between attempts,
+ * doubling from one to the other. */
 #define DWCP_RECONNECT_MS 5000u
+#define DWCP_ANSWER_MS 1500u
 #define DWCP_BACKOFF_MS_MIN 100u
-#define DWCP_BACKOFF_MS_MAX 2000u
+#define DWCP_BACKOFF_MS_MAX 500u
 /* A target whose host refuses all attempts for so long is gone. */
 #define DWCP_REFUSED_MS 5000u
 

@@ -22,16 +22,20 @@
 
 /* ------------------------------------------------------- one attempt -- */
 
-/* @refused: somebody is there and says no */
-static int connect_once(DwcpStream *stream, uint32_t ms, bool *refused,
-                        DwcpError *err)
+/* @answer_ms: until the peer's kernel has answered; @ms: handshake included;
+ * @refused: somebody is there and says no */
+static int connect_once(DwcpStream *stream, uint32_t answer_ms, uint32_t ms,
+                        bool *refused, DwcpError *err)
 {
     DwcpSource *source = dwcp_source_of(stream);
     DwcpAddresses addresses = source->addresses;
-    uint64_t deadline_ns = dwcp_now_ns() + ms * 1000000ull;
+    uint64_t now_ns = dwcp_now_ns();
+    uint64_t deadline_ns = now_ns + ms * 1000000ull;
     int rc;
 
-    rc = dwcp_connect(stream, &addresses, deadline_ns, err);
+    answer_ms = answer_ms < ms ? answer_ms : ms;
+    rc = dwcp_connect(stream, &addresses, now_ns + answer_ms * 1000000ull,
+                      err);
     *refused = rc == -ECONNREFUSED;
     if (rc == 0) {
         rc = dwcp_source_shake(source, stream, deadline_ns, err);
@@ -137,6 +141,21 @@ static uint32_t attempt_ms(DwcpStream *stream, const Again *again)
                : DWCP_RECONNECT_MS;
 }
 
+/*
+ * The kernel asks again after 1 s, 3 s, 7 s: on a path that is back that is
+ * long.  A new attempt asks at once.
+ */
+static uint32_t answer_ms(DwcpStream *stream)
+{
+    DwcpSession *session = stream->session;
+    uint64_t rtt_ms;
+
+    pthread_mutex_lock(&session->lock);
+    rtt_ms = session->rtt_us / 1000;
+    pthread_mutex_unlock(&session->lock);
+    return 3 * rtt_ms < DWCP_ANSWER_MS ? DWCP_ANSWER_MS : (uint32_t)(3 * rtt_ms);
+}
+
 static int again_check(DwcpStream *stream, const Again *again,
                        const DwcpError *last, DwcpError *err)
 {
@@ -204,8 +223,8 @@ static int connect_again(DwcpStream *stream, Again *again, DwcpError *err)
             back_off(stream, again);
         }
         tried = true;
-        rc = connect_once(stream, attempt_ms(stream, again), &refused,
-                          &last);
+        rc = connect_once(stream, answer_ms(stream), attempt_ms(stream, again),
+                          &refused, &last);
         if (!refused) {
             again->refused_since_ns = 0;
         } else if (!again->refused_since_ns) {
@@ -261,7 +280,8 @@ static void *join_run(void *opaque)
     bool refused;
     int rc;
 
-    rc = connect_once(stream, DWCP_HANDSHAKE_MS, &refused, &err);
+    rc = connect_once(stream, DWCP_HANDSHAKE_MS, DWCP_HANDSHAKE_MS, &refused,
+                      &err);
     if (rc == 0 || atomic_load(&session->resume)) {
         keep_place(stream, rc == 0);
     } else if (rc != -ECANCELED) {
