@@ -10,7 +10,6 @@
 #include <errno.h>
 
 #include "core/fail.h"
-#include "io/socket.h"
 
 /* The measured rate is an average over this time. */
 #define RATE_NS 100000000ull
@@ -29,7 +28,8 @@ static void follow_rate(DwcpStream *stream, uint64_t rate_bytes_per_s)
     }
     if (want > 2ull * stream->unsent_bytes || want < stream->unsent_bytes / 2) {
         stream->unsent_bytes = (uint32_t)want;
-        dwcp_socket_set_unsent(stream->fd, (uint32_t)want);
+        stream->transport->ops->set_unsent(stream->transport,
+                                           stream->unsent_bytes);
     }
 }
 

@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "core/wipe.h"
 
@@ -110,22 +109,22 @@ size_t dwcp_landing_copy(DwcpLanding *landing, const uint8_t *bytes,
     return taken;
 }
 
-ssize_t dwcp_landing_receive(DwcpLanding *landing, int fd, uint8_t *ahead,
-                             size_t ahead_bytes, size_t *ahead_got)
+ssize_t dwcp_landing_receive(DwcpLanding *landing, DwcpTransport *transport,
+                             uint8_t *ahead, size_t ahead_bytes,
+                             size_t *ahead_got)
 {
     struct iovec parts[DWCP_CHUNK_PAGES + 1];
-    struct msghdr msg = { .msg_iov = parts };
-    size_t rest;
+    size_t rest, count;
     ssize_t n;
 
     assert(landing->left);
     rest = chunk_bytes(landing) - landing->done;
     *ahead_got = 0;
-    msg.msg_iovlen = enter(landing, parts);
+    count = enter(landing, parts);
     if (rest == landing->left) {
-        parts[msg.msg_iovlen++] = (struct iovec){ ahead, ahead_bytes };
+        parts[count++] = (struct iovec){ ahead, ahead_bytes };
     }
-    n = recvmsg(fd, &msg, MSG_DONTWAIT);
+    n = transport->ops->receive(transport, parts, count);
     leave(landing);
     if (n > 0 && (size_t)n > rest) {
         *ahead_got = (size_t)n - rest;

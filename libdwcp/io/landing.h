@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #include "io/guestram.h"
+#include "io/transport.h"
 
 typedef struct DwcpLanding {
     DwcpGuestRam *ram; /* not owned */
@@ -45,14 +46,15 @@ size_t dwcp_landing_copy(DwcpLanding *landing, const uint8_t *bytes,
                          size_t length);
 
 /*
- * dwcp_landing_receive: one recvmsg(), which does not wait
+ * dwcp_landing_receive: one receive, which does not wait
  *
  * @ahead: @ahead_bytes for what comes behind the frame
  * @ahead_got: bytes that stand at @ahead now
  *
  * Returns: bytes received, at @ahead included; 0 the peer closed; -1 and errno.
  */
-ssize_t dwcp_landing_receive(DwcpLanding *landing, int fd, uint8_t *ahead,
-                             size_t ahead_bytes, size_t *ahead_got);
+ssize_t dwcp_landing_receive(DwcpLanding *landing, DwcpTransport *transport,
+                             uint8_t *ahead, size_t ahead_bytes,
+                             size_t *ahead_got);
 
 #endif

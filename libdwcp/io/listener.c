@@ -92,7 +92,7 @@ static void accept_one(DwcpTarget *target)
         close(fd);
         return;
     }
-    stream->fd = fd;
+    stream->tcp.fd = fd;
     pthread_mutex_lock(&target->session.lock);
     target->handshakes++;
     stream->shaking = true;

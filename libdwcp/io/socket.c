@@ -162,10 +162,10 @@ static int wait_ready(DwcpStream *stream, short events, uint64_t deadline_ns,
                       const char *what, DwcpError *err)
 {
     struct pollfd fds[2] = {
-        { .fd = stream->fd, .events = events },
+        { .events = events },
         { .fd = stream->wake_fd, .events = POLLIN },
     };
-    uint64_t now_ns, count;
+    uint64_t now_ns, count, wait_ns;
 
     for (;;) {
         if (given_up(stream)) {
@@ -175,11 +175,13 @@ static int wait_ready(DwcpStream *stream, short events, uint64_t deadline_ns,
         if (now_ns >= deadline_ns) {
             return dwcp_fail(err, -ETIMEDOUT, "%s: no answer in time", what);
         }
-        (void)poll(fds, 2, (int)((deadline_ns - now_ns) / 1000000u) + 1);
+        wait_ns = deadline_ns - now_ns;
+        stream->transport->ops->poll(stream->transport, &fds[0], &wait_ns);
+        (void)poll(fds, 2, (int)(wait_ns / 1000000u) + 1);
         if (fds[1].revents) {
             (void)!read(stream->wake_fd, &count, sizeof(count));
         }
-        if (fds[0].revents) {
+        if (fds[0].revents || wait_ns < deadline_ns - now_ns) {
             return 0;
         }
     }
@@ -206,22 +208,22 @@ static int connect_one(DwcpStream *stream, const struct sockaddr *addr,
     socklen_t code_length = sizeof(code);
 
     address_text(addr, length, what, sizeof(what));
-    stream->fd = dwcp_session_spare_take(stream->session, addr->sa_family);
-    stream->spare = stream->fd >= 0;
-    if (stream->fd < 0) {
-        stream->fd = socket(addr->sa_family,
+    stream->tcp.fd = dwcp_session_spare_take(stream->session, addr->sa_family);
+    stream->spare = stream->tcp.fd >= 0;
+    if (stream->tcp.fd < 0) {
+        stream->tcp.fd = socket(addr->sa_family,
                             SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     }
-    if (stream->fd < 0) {
+    if (stream->tcp.fd < 0) {
         return dwcp_fail(err, -errno, "%s: %s", what, strerror(errno));
     }
-    if (connect(stream->fd, addr, length) < 0) {
+    if (connect(stream->tcp.fd, addr, length) < 0) {
         code = errno;
     }
     if (code == EINPROGRESS) {
         code = 0;
         rc = wait_ready(stream, POLLOUT, deadline_ns, what, err);
-        if (rc == 0 && getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &code,
+        if (rc == 0 && getsockopt(stream->tcp.fd, SOL_SOCKET, SO_ERROR, &code,
                                   &code_length) < 0) {
             code = errno;
         }
@@ -256,7 +258,7 @@ int dwcp_connect(DwcpStream *stream, DwcpAddresses *addresses,
         if (rc == 0) {
             addresses->list[0] = addresses->list[i];
             addresses->count = 1;
-            dwcp_socket_prepare(stream->fd);
+            dwcp_socket_prepare(stream->tcp.fd);
             return 0;
         }
         if (given_up(stream)) {
@@ -288,11 +290,13 @@ int dwcp_read_exact(DwcpStream *stream, void *data, size_t length,
                     uint64_t deadline_ns, DwcpError *err)
 {
     uint8_t *at = data;
+    struct iovec part;
     ssize_t n;
     int rc;
 
     while (length) {
-        n = recv(stream->fd, at, length, MSG_DONTWAIT);
+        part = (struct iovec){ at, length };
+        n = stream->transport->ops->receive(stream->transport, &part, 1);
         if (n == 0) {
             return dwcp_fail(err, -ECONNRESET,
                              "handshake: the peer closed the connection");
@@ -316,11 +320,13 @@ int dwcp_write_exact(DwcpStream *stream, const void *data, size_t length,
                      uint64_t deadline_ns, DwcpError *err)
 {
     const uint8_t *at = data;
+    struct iovec part;
     ssize_t n;
     int rc;
 
     while (length) {
-        n = send(stream->fd, at, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+        part = (struct iovec){ (uint8_t *)at, length };
+        n = stream->transport->ops->send(stream->transport, &part, 1);
         if (n >= 0) {
             at += n;
             length -= (size_t)n;

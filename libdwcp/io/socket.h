@@ -38,7 +38,7 @@ int dwcp_resolve(DwcpStream *stream, const char *host, const char *port,
                  DwcpError *err) DWCP_CHECKED;
 
 /*
- * dwcp_connect: try the addresses in turn; stream->fd is set
+ * dwcp_connect: try the addresses in turn; stream->tcp is set
  *
  * On success @addresses holds only the one that worked, for the next streams.
  *
@@ -68,11 +68,11 @@ int dwcp_write_exact(DwcpStream *stream, const void *data, size_t length,
  * @in_flight: packets are on their way
  * @silent_ms: since the last acknowledgement came
  */
-typedef struct DwcpSocketState {
+struct DwcpSocketState {
     DwcpFlowInfo flow;
     bool in_flight;
     uint32_t silent_ms;
-} DwcpSocketState;
+};
 
 void dwcp_socket_measure(int fd, DwcpSocketState *state);
 

@@ -203,7 +203,7 @@ static int source_tick(DwcpStream *stream, uint64_t now_ns, DwcpError *err)
     DwcpSocketState state;
     int rc;
 
-    dwcp_socket_measure(stream->fd, &state);
+    stream->transport->ops->measure(stream->transport, &state);
     rc = stall_check(stream, &state, now_ns, err);
     if (rc < 0 || stream->index != 0) {
         return rc;

@@ -90,7 +90,7 @@ void dwcp_source_sample(DwcpStream *stream, uint64_t now_ns)
     DwcpSocketState state;
     unsigned count;
 
-    dwcp_socket_measure(stream->fd, &state);
+    stream->transport->ops->measure(stream->transport, &state);
     pthread_mutex_lock(&session->lock);
     state.flow.id = stream->flow.id;
     stream->flow = state.flow;

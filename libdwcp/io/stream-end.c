@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "core/bytes.h"
 #include "core/fail.h"
@@ -23,10 +22,11 @@
 static void drain_wait(DwcpStream *stream, short events, uint64_t timeout_ns)
 {
     struct pollfd fds[2] = {
-        { .fd = stream->fd, .events = events },
+        { .events = events },
         { .fd = stream->wake_fd, .events = POLLIN },
     };
 
+    stream->transport->ops->poll(stream->transport, &fds[0], &timeout_ns);
     (void)poll(fds, 2, (int)(timeout_ns / 1000000u) + 1);
     if (fds[1].revents) {
         dwcp_stream_wake_clear(stream);
@@ -41,6 +41,8 @@ static void drain(DwcpStream *stream, bool discard_input)
 {
     uint64_t end_ns = dwcp_now_ns() + LINGER_MS * 1000000ull;
     uint64_t now_ns = dwcp_now_ns();
+    struct iovec part = { stream->in, stream->in_size };
+    DwcpTransport *transport = stream->transport;
     DwcpError err;
 
     for (; now_ns < end_ns; now_ns = dwcp_now_ns()) {
@@ -53,13 +55,13 @@ static void drain(DwcpStream *stream, bool discard_input)
         }
         drain_wait(stream, POLLOUT, end_ns - now_ns);
     }
-    (void)shutdown(stream->fd, SHUT_WR);
+    transport->ops->shutdown(transport, false);
     /* Closing with input unread would reset the connection and could take
      * what was sent last with it: read on until the peer closes, too. */
     for (; discard_input && now_ns < end_ns &&
            !atomic_load(&stream->session->closing);
          now_ns = dwcp_now_ns()) {
-        if (recv(stream->fd, stream->in, stream->in_size, MSG_DONTWAIT) == 0) {
+        if (transport->ops->receive(transport, &part, 1) == 0) {
             break;
         }
         drain_wait(stream, POLLIN, end_ns - now_ns);

@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "core/fail.h"
 #include "io/landing.h"
@@ -187,6 +186,7 @@ static int input_parse(DwcpStream *stream, DwcpError *err)
 /* To where the next bytes belong.  Returns: as recv(). */
 static ssize_t receive(DwcpStream *stream)
 {
+    struct iovec part;
     size_t ahead = 0;
     ssize_t n;
 
@@ -194,13 +194,14 @@ static ssize_t receive(DwcpStream *stream)
         return dwcp_sealed_receive(stream);
     }
     if (lands(stream)) { /* then the buffer is empty */
-        n = dwcp_landing_receive(stream->landing, stream->fd, stream->in,
-                                 LANDING_AHEAD, &ahead);
+        n = dwcp_landing_receive(stream->landing, stream->transport,
+                                 stream->in, LANDING_AHEAD, &ahead);
         stream->in_end = ahead;
         return n;
     }
-    n = recv(stream->fd, stream->in + stream->in_end,
-             stream->in_missing + DWCP_READ_AHEAD, MSG_DONTWAIT);
+    part = (struct iovec){ stream->in + stream->in_end,
+                           stream->in_missing + DWCP_READ_AHEAD };
+    n = stream->transport->ops->receive(stream->transport, &part, 1);
     stream->in_end += n > 0 ? (size_t)n : 0;
     return n;
 }

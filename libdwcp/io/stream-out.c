@@ -8,12 +8,11 @@
 #include "io/stream-turn.h"
 
 #include <errno.h>
-#include <sys/socket.h>
 
 /* Frames per turn: input must not starve. */
 #define TURN_FRAMES 8
-/* Parts of one sendmsg(). */
-#define TURN_PARTS 66
+/* Parts of one send. */
+#define TURN_PARTS ((int)DWCP_TRANSPORT_PARTS_MAX)
 
 /* Bytes that wait to be sent are swapped out whole, so that sending needs no
  * lock. */
@@ -135,8 +134,8 @@ static int output_parts(const DwcpStream *stream, struct iovec *iov)
 /* The parts as they are.  Returns: as send(). */
 static ssize_t send_plain(DwcpStream *stream, struct iovec *iov, int count)
 {
-    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)count };
-    ssize_t n = sendmsg(stream->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = stream->transport->ops->send(stream->transport, iov,
+                                             (size_t)count);
 
     if (n > 0) {
         output_taken(stream, (size_t)n, stream->frame_at > 0);

@@ -2,7 +2,7 @@
  * Between a keyed stream's plain bytes and its socket
  *
  * Encryption is the last step, so what is sent again on another connection is
- * encrypted anew.  Output: what a sendmsg() would be given is sealed into a
+ * encrypted anew.  Output: what a send would be given is sealed into a
  * buffer, a few segments at a time, and that is what the socket takes.  Input:
  * the socket fills a buffer, and whole segments of it are opened to where plain
  * bytes would have been received.
@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "core/aead.h"
 #include "core/fail.h"
@@ -127,9 +126,9 @@ bool dwcp_sealed_waits(const DwcpStream *stream)
 ssize_t dwcp_sealed_send(DwcpStream *stream)
 {
     DwcpSealed *sealed = stream->sealed;
-    ssize_t n = send(stream->fd, sealed->out + sealed->out_at,
-                     sealed->out_end - sealed->out_at,
-                     MSG_DONTWAIT | MSG_NOSIGNAL);
+    struct iovec part = { sealed->out + sealed->out_at,
+                          sealed->out_end - sealed->out_at };
+    ssize_t n = stream->transport->ops->send(stream->transport, &part, 1);
 
     if (n > 0) {
         sealed->out_at += (size_t)n;
@@ -173,13 +172,15 @@ int dwcp_sealed_open(DwcpStream *stream, DwcpError *err)
 ssize_t dwcp_sealed_receive(DwcpStream *stream)
 {
     DwcpSealed *sealed = stream->sealed;
+    struct iovec part;
     ssize_t n;
 
     sealed->in_end -= sealed->in_at;
     memmove(sealed->in, sealed->in + sealed->in_at, sealed->in_end);
     sealed->in_at = 0;
-    n = recv(stream->fd, sealed->in + sealed->in_end,
-             sealed->in_size - sealed->in_end, MSG_DONTWAIT);
+    part = (struct iovec){ sealed->in + sealed->in_end,
+                           sealed->in_size - sealed->in_end };
+    n = stream->transport->ops->receive(stream->transport, &part, 1);
     if (n > 0) {
         sealed->in_end += (size_t)n;
     }

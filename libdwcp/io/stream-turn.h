@@ -39,7 +39,7 @@ bool dwcp_stream_ended(DwcpStream *stream, int rc, DwcpError *err);
 int dwcp_stream_output(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
 
 /*
- * dwcp_stream_output_once: one sendmsg()
+ * dwcp_stream_output_once: one send
  *
  * @frames: pull a new frame if there is none
  *
@@ -77,7 +77,7 @@ int dwcp_sealed_fill(DwcpStream *stream, struct iovec *parts, int count,
 /* dwcp_sealed_waits: is something encrypted and not sent? */
 bool dwcp_sealed_waits(const DwcpStream *stream);
 
-/* dwcp_sealed_send, dwcp_sealed_receive: as send() and recv() */
+/* dwcp_sealed_send, dwcp_sealed_receive: as a transport's */
 ssize_t dwcp_sealed_send(DwcpStream *stream);
 ssize_t dwcp_sealed_receive(DwcpStream *stream);
 

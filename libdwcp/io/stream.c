@@ -33,7 +33,7 @@ DwcpStream *dwcp_stream_new(DwcpSession *session, const DwcpStreamOps *ops,
     stream->session = session;
     stream->ops = ops;
     stream->role = role;
-    stream->fd = -1;
+    stream->transport = dwcp_tcp_init(&stream->tcp);
     pthread_mutex_init(&stream->out_lock, NULL);
     stream->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (stream->wake_fd < 0) {
@@ -113,12 +113,12 @@ void dwcp_stream_free(DwcpStream *stream)
 
 void dwcp_stream_close(DwcpStream *stream, bool reset)
 {
-    if (stream->fd >= 0 && stream->spare && reset) {
-        dwcp_session_spare_give(stream->session, stream->fd);
-    } else if (stream->fd >= 0) {
-        close(stream->fd);
+    if (stream->tcp.fd >= 0 && stream->spare && reset) {
+        dwcp_session_spare_give(stream->session, stream->tcp.fd);
+        stream->tcp.fd = -1;
     }
-    stream->fd = -1;
+    stream->transport->ops->close(stream->transport);
+    stream->transport = &stream->tcp.base;
     stream->spare = false;
     atomic_fetch_sub(&stream->session->memory_bytes, stream->sealed_bytes);
     stream->sealed_bytes = 0;
@@ -218,9 +218,9 @@ static uint64_t poll_timeout_ns(const DwcpStream *stream, uint64_t now_ns)
 static void wait_for_events(DwcpStream *stream, uint64_t now_ns)
 {
     uint64_t timeout_ns = poll_timeout_ns(stream, now_ns);
-    struct timespec ts = dwcp_timespec(timeout_ns);
+    struct timespec ts;
     struct pollfd fds[3] = {
-        { .fd = stream->fd },
+        { .fd = -1 },
         { .fd = stream->wake_fd, .events = POLLIN },
         { .fd = -1 },
     };
@@ -231,12 +231,11 @@ static void wait_for_events(DwcpStream *stream, uint64_t now_ns)
     if (stream->want_out) {
         fds[0].events |= POLLOUT;
     }
-    if (!fds[0].events) {
-        fds[0].fd = -1; /* else POLLHUP would make us spin */
-    }
+    stream->transport->ops->poll(stream->transport, &fds[0], &timeout_ns);
     if (stream->pump) {
         dwcp_pump_poll(stream->pump, &fds[2]);
     }
+    ts = dwcp_timespec(timeout_ns);
     (void)ppoll(fds, 3, &ts, NULL);
     if (fds[1].revents) {
         dwcp_stream_wake_clear(stream);

@@ -16,11 +16,10 @@
 #ifndef DWCP_IO_STREAM_H
 #define DWCP_IO_STREAM_H
 
-#include <sys/uio.h>
-
 #include "core/flow.h"
 #include "core/wire.h"
 #include "io/session.h"
+#include "io/transport.h"
 
 typedef struct DwcpAead DwcpAead;
 typedef struct DwcpLanding DwcpLanding;
@@ -100,7 +99,8 @@ struct DwcpStream {
     /* set by the handshake, then read-only until the connection ends */
     bool again; /* a stream 0 that came again: RESUME goes first */
     unsigned index;
-    int fd; /* -1 = not connected */
+    DwcpTransport *transport; /* tcp, or what the session put on it */
+    DwcpTcp tcp; /* without a descriptor: not connected */
     bool spare; /* one of the user's sockets */
     DwcpAead *seal, *open; /* of a keyed session, else NULL */
 

@@ -159,7 +159,7 @@ static void test_unwanted(void)
 static void test_again_slow(void)
 {
     DwcpSession session = { .page_size = PAGE };
-    DwcpStream stream = { .session = &session, .fd = -1 };
+    DwcpStream stream = { .session = &session };
     uint64_t wait_ns;
     DwcpFrame *frame;
     DwcpPages pages;
@@ -171,6 +171,7 @@ static void test_again_slow(void)
                                    10, &err),
                     ==, 0);
     stream.role = &feed;
+    stream.transport = dwcp_tcp_init(&stream.tcp);
     stream.unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
     g_assert_cmpint(dwcp_feed_begin(&feed, false, &err), ==, 0);
     g_assert_cmpint(dwcp_feed_put(&feed, 0, 0, 4 * DWCP_CHUNK_PAGES), ==, 0);
@@ -196,7 +197,7 @@ static void test_again_slow(void)
 static void test_dry(void)
 {
     DwcpSession session = { .page_size = PAGE };
-    DwcpStream stream = { .session = &session, .fd = -1 };
+    DwcpStream stream = { .session = &session };
     uint64_t wait_ns, dry_ms = 0;
     DwcpFrame *frame;
     DwcpPages pages;
@@ -208,6 +209,7 @@ static void test_dry(void)
                                    1, &err),
                     ==, 0);
     stream.role = &feed;
+    stream.transport = dwcp_tcp_init(&stream.tcp);
     stream.unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
     g_assert_cmpint(dwcp_feed_begin(&feed, false, &err), ==, 0);
     g_assert_cmpint(dwcp_feed_put(&feed, 0, 0, 1), ==, 0);

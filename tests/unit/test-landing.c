@@ -37,7 +37,8 @@ typedef struct Stage {
     DwcpLanding *landing;
     uint8_t *host;
     uint8_t payload[PLAIN * PAGE + AHEAD];
-    int fd[2];
+    int fd; /* what is sent here */
+    DwcpTcp tcp; /* is received there */
 } Stage;
 
 static void ram_up(DwcpGuestRam *ram, uint8_t *host)
@@ -53,6 +54,7 @@ static void ram_up(DwcpGuestRam *ram, uint8_t *host)
 static void stage_up(Stage *stage)
 {
     unsigned i;
+    int fds[2];
 
     stage->host = g_malloc(PAGES * PAGE);
     ram_up(&stage->ram, stage->host);
@@ -62,15 +64,18 @@ static void stage_up(Stage *stage)
     stage->landing = dwcp_landing_new(&stage->ram);
     g_assert_nonnull(stage->landing);
     g_assert_cmpuint(dwcp_landing_bytes(stage->landing), >=, PAGE);
-    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, stage->fd), ==, 0);
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
+    stage->fd = fds[0];
+    (void)dwcp_tcp_init(&stage->tcp);
+    stage->tcp.fd = fds[1];
     dwcp_landing_start(stage->landing, &frame);
     g_assert_cmpuint(stage->landing->left, ==, PLAIN * PAGE);
 }
 
 static void stage_free(Stage *stage)
 {
-    close(stage->fd[0]);
-    close(stage->fd[1]);
+    close(stage->fd);
+    stage->tcp.base.ops->close(&stage->tcp.base);
     dwcp_landing_free(stage->landing);
     dwcp_guestram_clear(&stage->ram);
     g_free(stage->host);
@@ -104,10 +109,10 @@ static void land(Stage *stage, size_t at, size_t length)
     size_t got = 0, here;
     ssize_t n;
 
-    g_assert_cmpint(send(stage->fd[0], stage->payload + at, length, 0), ==,
+    g_assert_cmpint(send(stage->fd, stage->payload + at, length, 0), ==,
                     (ssize_t)length);
     while (got < length) {
-        n = dwcp_landing_receive(stage->landing, stage->fd[1], ahead,
+        n = dwcp_landing_receive(stage->landing, &stage->tcp.base, ahead,
                                  sizeof(ahead), &here);
         g_assert_cmpint(n, >, 0);
         g_assert_cmpuint(here, ==, 0);
@@ -207,15 +212,16 @@ static void test_ahead(void)
     Stage stage;
 
     stage_up(&stage);
-    g_assert_cmpint(dwcp_landing_receive(stage.landing, stage.fd[1], ahead,
+    g_assert_cmpint(dwcp_landing_receive(stage.landing, &stage.tcp.base, ahead,
                                          sizeof(ahead), &here),
                     ==, -1);
     g_assert_cmpint(errno, ==, EAGAIN);
-    g_assert_cmpint(send(stage.fd[0], stage.payload, sizeof(stage.payload), 0),
+    g_assert_cmpint(send(stage.fd, stage.payload, sizeof(stage.payload), 0),
                     ==, (ssize_t)sizeof(stage.payload));
     while (stage.landing->left) {
         g_assert_cmpuint(here, ==, 0);
-        n = dwcp_landing_receive(stage.landing, stage.fd[1], ahead, 10, &here);
+        n = dwcp_landing_receive(stage.landing, &stage.tcp.base, ahead, 10,
+                                 &here);
         g_assert_cmpint(n, >, 0);
         got += (size_t)n;
     }
