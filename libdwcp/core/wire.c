@@ -48,6 +48,12 @@ static const struct {
 _Static_assert(2 + DWCP_CHANNEL_DATA_MAX <= DWCP_CONTROL_BODY_MAX,
                "the largest control record fits its buffer");
 
+const char *dwcp_record_name(DwcpRecordType type)
+{
+    assert(type > 0 && type < RECORD_TYPES);
+    return record_shapes[type].name;
+}
+
 /* header: type u8, flags u8 (0), reserved u16 (0), body length u32 */
 void dwcp_record_encode(uint8_t *out, DwcpRecordType type, uint32_t length)
 {

@@ -53,6 +53,9 @@ void dwcp_record_encode(uint8_t *out, DwcpRecordType type, uint32_t length);
 int dwcp_record_decode(const uint8_t *in, uint32_t page_size, DwcpRecord *out,
                        DwcpError *err) DWCP_CHECKED;
 
+/* dwcp_record_name: as docs/wire.md calls the type */
+const char *dwcp_record_name(DwcpRecordType type);
+
 /*
  * dwcp_record_check: may this type come here?
  *

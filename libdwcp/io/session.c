@@ -11,6 +11,7 @@
 
 #include "core/fail.h"
 #include "core/keys.h"
+#include "io/fault.h"
 #include "io/pump.h"
 #include "io/stream.h"
 
@@ -122,11 +123,20 @@ int dwcp_session_init(DwcpSession *session, DwcpRole role,
     dwcp_cond_init_monotonic(&session->changed);
     atomic_store(&session->heard_ns, dwcp_now_ns());
     atomic_store(&session->progress_ns, dwcp_now_ns());
-    return 0;
+#ifdef DWCP_FAULTS_FROM_ENVIRONMENT
+    rc = dwcp_faults_set_from_environment(session, err);
+    if (rc < 0) {
+        dwcp_session_clear(session);
+    }
+#endif
+    return rc;
 }
 
 void dwcp_session_clear(DwcpSession *session)
 {
+    if (session->wrap) {
+        session->wrap->free(session->wrap);
+    }
     dwcp_pump_free(session->pump);
     while (session->spares_count) {
         close(session->spares[--session->spares_count]);

@@ -24,6 +24,7 @@
 
 typedef struct DwcpPump DwcpPump;
 typedef struct DwcpStream DwcpStream;
+typedef struct DwcpTransportWrap DwcpTransportWrap;
 
 typedef struct DwcpSession {
     /* set at init, read-only */
@@ -35,6 +36,7 @@ typedef struct DwcpSession {
     uint32_t switchover_ms_max;
     uint32_t resume_ms_max; /* DWCP_RESUME_NEVER */
     void *role_data; /* the DwcpSource or DwcpTarget */
+    DwcpTransportWrap *wrap; /* what is put on each connection, or NULL */
     uint8_t base_key[DWCP_KEY_BYTES]; /* of the first connection, if keyed */
     void (*on_end)(struct DwcpSession *session); /* role's own waiters; may be
                                                   * NULL; called unlocked */
@@ -81,8 +83,8 @@ typedef struct DwcpSession {
     atomic_uint streams_lost;
 } DwcpSession;
 
-/* dwcp_session_init: Returns: 0; -EINVAL (keys, page size), -ENOTSUP (security,
- * libsodium) */
+/* dwcp_session_init: Returns: 0; -EINVAL (keys, page size; faults, if they are
+ * built in), -ENOTSUP (security, libsodium) */
 int dwcp_session_init(DwcpSession *session, DwcpRole role,
                       DwcpSecurity security, const DwcpKeys *keys,
                       uint32_t page_size, uint32_t silence_ms_max,

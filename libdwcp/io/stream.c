@@ -72,6 +72,21 @@ static int buffers_new(DwcpStream *stream, DwcpError *err)
     return 0;
 }
 
+static int wrap(DwcpStream *stream, DwcpError *err)
+{
+    DwcpTransportWrap *with = stream->session->wrap;
+    DwcpTransport *put = with ? with->put(with, stream->transport,
+                                          stream->index)
+                              : stream->transport;
+
+    if (!put) {
+        return dwcp_fail(err, -ENOMEM, "no memory for stream %u",
+                         stream->index);
+    }
+    stream->transport = put;
+    return 0;
+}
+
 int dwcp_stream_open(DwcpStream *stream, DwcpError *err)
 {
     DwcpSession *session = stream->session;
@@ -88,7 +103,7 @@ int dwcp_stream_open(DwcpStream *stream, DwcpError *err)
         stream->sealed_bytes = bytes;
         atomic_fetch_add(&session->memory_bytes, bytes);
     }
-    return rc;
+    return rc < 0 ? rc : wrap(stream, err);
 }
 
 void dwcp_stream_free(DwcpStream *stream)

@@ -99,7 +99,7 @@ struct DwcpStream {
     /* set by the handshake, then read-only until the connection ends */
     bool again; /* a stream 0 that came again: RESUME goes first */
     unsigned index;
-    DwcpTransport *transport; /* tcp, or what the session put on it */
+    DwcpTransport *transport; /* tcp, or what session->wrap put on it */
     DwcpTcp tcp; /* without a descriptor: not connected */
     bool spare; /* one of the user's sockets */
     DwcpAead *seal, *open; /* of a keyed session, else NULL */

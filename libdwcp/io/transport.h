@@ -3,9 +3,9 @@
  *
  * A connection past its connect() or accept() is a DwcpTransport.  All that a
  * stream does with its connection goes through the table, so something can be
- * put on top of a transport that is a transport itself and holds the one below.
- * Nothing is copied on the way, and TCP makes one system call of each send and
- * receive.
+ * put on top of a transport that is a transport itself and holds the one below
+ * (io/fault.h).  Nothing is copied on the way, and TCP makes one system call of
+ * each send and receive.
  *
  * No call waits.  Whoever would have to makes its users come back with `poll`.
  *
@@ -62,5 +62,19 @@ typedef struct DwcpTcp {
 
 /* dwcp_tcp_init: without a descriptor yet; Returns: &tcp->base */
 DwcpTransport *dwcp_tcp_init(DwcpTcp *tcp);
+
+/*
+ * DwcpTransportWrap: what puts something on each connection of a session, once
+ * its handshake is done
+ */
+typedef struct DwcpTransportWrap {
+    /* @below: the connection of stream @index.  Returns: what is used instead,
+     * and owns @below: its close closes that; @below itself; or NULL: no
+     * memory.  Threads: any, several at once. */
+    DwcpTransport *(*put)(struct DwcpTransportWrap *wrap, DwcpTransport *below,
+                          unsigned index);
+    /* With the session, after all its connections. */
+    void (*free)(struct DwcpTransportWrap *wrap);
+} DwcpTransportWrap;
 
 #endif
