@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is done to a link while a migration runs: one stream ended each second,
-or everything cut for a while. The choice of streams is seeded."""
+or everything cut for a while. The choice of streams is seeded.
+
+What is done to connections from inside is QEMU's environment."""
 
 import dataclasses
 import random
@@ -24,6 +26,12 @@ class Plan:
 
     def is_empty(self):
         return self.kill_every_s is None and self.cut_s is None
+
+
+def environment(spec):
+    """What makes a QEMU break its connections as the text says, which
+    libdwcp/core/faultspec.h explains."""
+    return {'DWCP_FAULTS': spec} if spec else {}
 
 
 def streams(link):

@@ -31,6 +31,8 @@ class Plan:
     timeout_s: float = 600
     progress: object = None     # called with a line of text
     faults: object = faults.Plan()
+    envs: tuple = ({}, {})      # added to what the source's and target's QEMU
+                                # see
 
 
 class RunError(Exception):
@@ -58,13 +60,13 @@ class Run:
         source = target = observer = None
         try:
             overlay = plan.state.overlay(plan.directory / 'disk.qcow2')
-            options = {'qemu': plan.qemu, 'overlay': overlay,
-                       **plan.testbed.machine_options()}
             source = plan.state.restore(plan.directory, 'source',
-                                        host=plan.testbed.source, **options)
+                                        host=plan.testbed.source,
+                                        overlay=overlay, **self._options(0))
             target = machine.Machine(plan.state.guest, plan.directory,
                                      'target', host=plan.testbed.target,
-                                     incoming=True, **options)
+                                     overlay=overlay, incoming=True,
+                                     **self._options(1))
             for one in (source, target):
                 plan.testbed.assert_restricted(one.pid)
                 self.setting.apply(one.qmp, plan.downtime_ms)
@@ -85,6 +87,16 @@ class Run:
                     one.stop()
         self.record['started'] = round(started, 3)
         return self.record
+
+    def _options(self, end):
+        """How the QEMU of an end is started."""
+        options = dict(self.plan.testbed.machine_options())
+        words = [f'{name}={value}' for name, value
+                 in self.plan.envs[end].items()]
+        if words:
+            options['launcher'] = ['env', *words,
+                                   *options.get('launcher', ())]
+        return {'qemu': self.plan.qemu, **options}
 
     def _migrate(self, source, target, observer):
         plan = self.plan

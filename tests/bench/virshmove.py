@@ -22,14 +22,14 @@ LIFE_TIMEOUT_S = 60
 RESENT = ('dwcp_resent_bytes',)
 
 
-def specs(qemu, libvirt, directory, user='root'):
+def specs(qemu, libvirt, directory, user='root', envs=({}, {})):
     """Both hosts; they see the folder of the guest's disk as they would see
-    shared storage."""
+    shared storage. envs are added to what their emulators see."""
     shared = f'shared_filesystems = [ "{directory}" ]'
     return [HostSpec(name, qemu=str(qemu), qemu_conf=shared,
-                     prefix=str(libvirt), qemu_user=user,
+                     prefix=str(libvirt), qemu_user=user, qemu_env=env,
                      open_folders=(str(directory), str(cache.root())))
-            for name in 'ab']
+            for name, env in zip('ab', envs)]
 
 
 def relay(pipe, log, shown):

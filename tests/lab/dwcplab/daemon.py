@@ -4,6 +4,7 @@
 import grp
 import os
 import pwd
+import shlex
 import subprocess
 
 from .errors import LabError
@@ -104,8 +105,10 @@ def configure(spec, host):
     write("etc/qemu.conf", ours + extra)
     # The TPM, network and other folders libvirtd makes itself.
     options = " ".join(spec.qemu_options)
+    env = "".join(f"export {name}={shlex.quote(value)}\n"
+                  for name, value in spec.qemu_env.items())
     write("run" + EMULATOR.removeprefix("/run"),
-          f'#!/bin/sh\nexec {spec.qemu} {options} "$@"\n', 0o755)
+          f'#!/bin/sh\n{env}exec {spec.qemu} {options} "$@"\n', 0o755)
     if spec.qemu_user != "root":
         # Domains have sockets and consoles there.
         os.chmod(os.path.join(host.directory, "run/dwcp"), 0o777)

@@ -43,7 +43,9 @@ class HostSpec:
     """What a host should be; hosts of one lab may differ.
 
     qemu is the emulator binary that libvirt's domains use, prefix where
-    libvirt is installed, qemu_conf more lines for its qemu.conf. qemu_user is
+    libvirt is installed, qemu_conf more lines for its qemu.conf. qemu_env is
+    added to the environment of the domains' emulator (docs/HACKING.md, "Faults
+    on demand"), with libvirt, which passes on nothing of its own. qemu_user is
     who the domains run as, without privileges if it is not root; it can reach
     the tree, qemu, and the folders in open_folders.
     """
@@ -54,6 +56,7 @@ class HostSpec:
                            "-L", "/usr/lib/ipxe/qemu")
     prefix: str = os.path.join(TOP, "build/libvirt-prefix")
     qemu_conf: str = ""
+    qemu_env: dict = dataclasses.field(default_factory=dict)
     qemu_user: str = "root"
     open_folders: tuple = ()
 
