@@ -153,6 +153,19 @@ const uint8_t *dwcp_welcome_random(const uint8_t *welcome)
     return welcome + WELCOME_RANDOM;
 }
 
+const char *dwcp_security_name(unsigned security)
+{
+    static const char *const names[] = {
+        [DWCP_SECURITY_UNSET] = "unset",
+        [DWCP_SECURITY_NONE] = "none",
+        [DWCP_SECURITY_PSK] = "psk",
+        [DWCP_SECURITY_KEYS] = "keys",
+    };
+
+    return security < sizeof(names) / sizeof(*names) ? names[security]
+                                                     : "unknown";
+}
+
 DwcpRefusal dwcp_hello_judge(const DwcpHello *hello, DwcpSecurity security,
                              uint64_t features, uint32_t page_size,
                              DwcpWelcome *welcome)
@@ -179,9 +192,10 @@ DwcpRefusal dwcp_hello_judge(const DwcpHello *hello, DwcpSecurity security,
                             (unsigned long long)features);
     } else if (hello->security != (uint8_t)security) {
         dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SECURITY,
-                            "the source wants security level %u, "
-                            "the target %u",
-                            hello->security, (unsigned)security);
+                            "the source wants security=%s, "
+                            "the target security=%s",
+                            dwcp_security_name(hello->security),
+                            dwcp_security_name(security));
     } else if (hello->page_size != page_size) {
         dwcp_welcome_refuse(welcome, DWCP_REFUSAL_PAGE_SIZE,
                             "the source has pages of %u bytes, "
@@ -267,8 +281,9 @@ static int choice_check(const DwcpWelcome *welcome, const DwcpHello *hello,
                          (unsigned long long)hello->features);
     }
     if (welcome->security != hello->security) {
-        return dwcp_fail(err, -EPROTO, "WELCOME: security level %u, not %u",
-                         welcome->security, hello->security);
+        return dwcp_fail(err, -EPROTO, "WELCOME: security=%s, not %s",
+                         dwcp_security_name(welcome->security),
+                         dwcp_security_name(hello->security));
     }
     if (hello->kind == DWCP_HELLO_JOIN &&
         memcmp(welcome->session, hello->session, DWCP_SESSION_BYTES) != 0) {

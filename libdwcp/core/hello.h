@@ -98,6 +98,9 @@ void dwcp_hello_encode(uint8_t *out, const DwcpHello *hello);
 int dwcp_hello_decode(const uint8_t *in, DwcpHello *out,
                       DwcpError *err) DWCP_CHECKED;
 
+/* dwcp_security_name: as users write it; "unknown" for what a peer made up */
+const char *dwcp_security_name(unsigned security);
+
 /*
  * dwcp_hello_judge: what a target that has no session in mind says
  *

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/fail.h"
+#include "core/hello.h"
 
 _Static_assert(DWCP_KEY_BYTES == crypto_scalarmult_BYTES &&
                    DWCP_KEY_BYTES == crypto_scalarmult_SCALARBYTES,
@@ -85,8 +86,8 @@ int dwcp_keys_base(uint8_t *out, DwcpSecurity security, DwcpRole role,
         (has_keys && security != DWCP_SECURITY_KEYS)) {
         /* Who gave a key meant to be protected by it. */
         return dwcp_fail(err, -EINVAL,
-                         "security level %u does not use the key it was given",
-                         (unsigned)security);
+                         "security=%s does not use the key it was given",
+                         dwcp_security_name(security));
     }
     switch (security) {
     case DWCP_SECURITY_PSK:

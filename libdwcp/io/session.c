@@ -73,9 +73,8 @@ static int options_check(DwcpSecurity security, uint32_t page_size,
 {
     if (security < DWCP_SECURITY_NONE || security > DWCP_SECURITY_KEYS) {
         return dwcp_fail(err, -ENOTSUP,
-                         "security level %u is unset or unknown: say "
-                         "security=none for plain text",
-                         (unsigned)security);
+                         "security is %s: say security=none for plain text",
+                         dwcp_security_name(security));
     }
     if (page_size < DWCP_PAGE_SIZE_MIN || page_size > DWCP_PAGE_SIZE_MAX ||
         (page_size & (page_size - 1))) {

@@ -215,7 +215,11 @@ static void test_judge(void)
     hello.security = 0;
     g_assert_cmpint(judged(&hello, "security"), ==, DWCP_REFUSAL_SECURITY);
     hello.security = 2;
-    g_assert_cmpint(judged(&hello, "security"), ==, DWCP_REFUSAL_SECURITY);
+    g_assert_cmpint(judged(&hello, "security=psk, the target security=none"),
+                    ==, DWCP_REFUSAL_SECURITY);
+    hello.security = 255;
+    g_assert_cmpint(judged(&hello, "security=unknown"), ==,
+                    DWCP_REFUSAL_SECURITY);
 
     hello = good_hello();
     hello.page_size = 65536;
@@ -256,6 +260,7 @@ static void test_choice(void)
     g_assert_cmpint(answered(&hello, &welcome, &err), ==, 0);
     welcome.security = 2;
     g_assert_cmpint(answered(&hello, &welcome, &err), ==, -EPROTO);
+    g_assert_nonnull(strstr(err.text, "security=psk, not none"));
     welcome = good_welcome(&hello);
     welcome.session[15] ^= 1; /* joined another session */
     g_assert_cmpint(answered(&hello, &welcome, &err), ==, -EPROTO);

@@ -194,7 +194,7 @@ static void test_bad(void)
             (DwcpKeys){ .own_key = secret, .peer_key = zero }, "not one");
     /* A key that would go unused is a mistake that costs the protection. */
     refused(DWCP_SECURITY_NONE, (DwcpKeys){ .psk = psk, .psk_bytes = 20 },
-            "does not use");
+            "security=none does not use");
     refused(DWCP_SECURITY_KEYS, (DwcpKeys){ .psk = psk, .psk_bytes = 20 },
             "does not use");
     refused(DWCP_SECURITY_PSK,

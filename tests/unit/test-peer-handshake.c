@@ -164,7 +164,7 @@ static void test_refused(void)
     refused(&stage, &hello, DWCP_REFUSAL_FEATURES, "requires features");
     hello = raw_hello(0, 1, NULL);
     hello.security = 3;
-    refused(&stage, &hello, DWCP_REFUSAL_SECURITY, "security level 3");
+    refused(&stage, &hello, DWCP_REFUSAL_SECURITY, "security=keys, the target security=none");
     hello = raw_hello(0, 1, NULL);
     hello.page_size = 16384;
     refused(&stage, &hello, DWCP_REFUSAL_PAGE_SIZE, "pages of 16384");

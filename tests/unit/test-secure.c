@@ -239,7 +239,7 @@ static void test_wrong_key(void)
     end_source(&source, &for_source);
     end_connect(&source);
     end_failed_with(&source, -ENOTSUP,
-                    "the source wants security level 1, the target 3");
+                    "the source wants security=none, the target security=keys");
     end_free(&source);
     g_assert_cmpuint(target.connected, ==, 0);
     rightful(&target, port);
