@@ -103,6 +103,13 @@ void raw_join(Raw *raw, const char *port, unsigned stream, unsigned streams,
 /* raw_serve: accept, and a whole handshake as a target */
 void raw_serve(Raw *raw, int listen_fd, const uint8_t *session);
 
+/* the same with RESUME: raw_hello_resuming() is the HELLO of a first
+ * connection, or with @session of one that joins it; raw_shake() does the
+ * handshake that begins with it; raw_serve_resuming() is a target's half */
+DwcpHello raw_hello_resuming(unsigned stream, const uint8_t *session);
+void raw_shake(Raw *raw, const char *port, const DwcpHello *hello);
+void raw_serve_resuming(Raw *raw, int listen_fd);
+
 void raw_record(int fd, DwcpRecordType type, const void *body,
                 uint32_t length);
 void raw_record_u64(int fd, DwcpRecordType type, uint64_t value);

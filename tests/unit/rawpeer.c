@@ -135,21 +135,37 @@ void raw_confirm(Raw *raw)
     raw_send(raw->fd, confirm, sizeof(confirm));
 }
 
-void raw_join(Raw *raw, const char *port, unsigned stream, unsigned streams,
-              const uint8_t *session)
+void raw_shake(Raw *raw, const char *port, const DwcpHello *hello)
 {
-    DwcpHello hello = raw_hello(stream, streams, session);
     DwcpError err = { 0 };
 
-    g_assert_true(raw_welcomed(raw, port, &hello));
-    if (dwcp_welcome_decode(raw->welcome, &hello, raw->hello, &raw->answer,
+    g_assert_true(raw_welcomed(raw, port, hello));
+    if (dwcp_welcome_decode(raw->welcome, hello, raw->hello, &raw->answer,
                             &err) < 0) {
         g_error("%s", err.text);
     }
     raw_confirm(raw);
 }
 
-void raw_serve(Raw *raw, int listen_fd, const uint8_t *session)
+void raw_join(Raw *raw, const char *port, unsigned stream, unsigned streams,
+              const uint8_t *session)
+{
+    DwcpHello hello = raw_hello(stream, streams, session);
+
+    raw_shake(raw, port, &hello);
+}
+
+DwcpHello raw_hello_resuming(unsigned stream, const uint8_t *session)
+{
+    DwcpHello hello = raw_hello(session ? 1 : 0, 2, session);
+
+    hello.stream = (uint16_t)stream;
+    hello.features |= DWCP_FEATURE_RESUME;
+    return hello;
+}
+
+static void serve(Raw *raw, int listen_fd, const uint8_t *session,
+                  uint64_t features)
 {
     uint8_t confirm[DWCP_CONFIRM_BYTES];
     DwcpError err = { 0 };
@@ -157,7 +173,7 @@ void raw_serve(Raw *raw, int listen_fd, const uint8_t *session)
     raw->fd = raw_accept(listen_fd);
     g_assert_true(raw_read(raw->fd, raw->hello, sizeof(raw->hello)));
     g_assert_cmpint(dwcp_hello_decode(raw->hello, &raw->said, &err), ==, 0);
-    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE, DWCP_PROFILE_V1, PAGE,
+    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE, features, PAGE,
                            &raw->answer);
     memcpy(raw->answer.session, session, DWCP_SESSION_BYTES);
     dwcp_welcome_encode(raw->welcome, &raw->answer);
@@ -167,6 +183,18 @@ void raw_serve(Raw *raw, int listen_fd, const uint8_t *session)
     g_assert_cmpint(dwcp_confirm_check(confirm, raw->hello, raw->welcome, NULL,
                                        &err),
                     ==, 0);
+}
+
+void raw_serve(Raw *raw, int listen_fd, const uint8_t *session)
+{
+    serve(raw, listen_fd, session, DWCP_PROFILE_V1);
+}
+
+void raw_serve_resuming(Raw *raw, int listen_fd)
+{
+    static const uint8_t session[DWCP_SESSION_BYTES] = { 1 };
+
+    serve(raw, listen_fd, session, DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME);
 }
 
 void raw_record(int fd, DwcpRecordType type, const void *body, uint32_t length)

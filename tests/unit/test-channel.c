@@ -3,7 +3,8 @@
  *
  * Proves that bytes come out as they went in for random sizes across the
  * ring's end, that the window holds on both sides to the byte, and that a
- * peer that lies about it is refused and changes nothing.
+ * peer that lies about it, or about where it stands when it comes again, is
+ * refused and changes nothing.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -37,6 +38,42 @@ static void test_credit(void)
     g_assert_cmpuint(dwcp_channel_room(&channel), ==, 100);
     g_assert_cmpint(dwcp_channel_credit(&channel, WINDOW, &err), ==, 0);
     g_assert_cmpuint(dwcp_channel_room(&channel), ==, WINDOW);
+    dwcp_channel_clear(&channel);
+}
+
+/* What a peer says of itself when it comes again is between what it said before
+ * and what it was given. */
+static void test_resume(void)
+{
+    static const struct {
+        uint64_t received, consumed;
+    } bad[] = {
+        { 1001, 500 },          /* beyond what was sent */
+        { UINT64_MAX, 500 },
+        { 299, 299 },           /* before what was consumed */
+        { 500, 299 },
+        { 500, 501 },           /* consumed, and not received */
+        { 500, 1000 },
+        { 500, UINT64_MAX },
+    };
+    DwcpChannel channel;
+    DwcpError err = { 0 };
+    unsigned i;
+
+    g_assert_cmpint(dwcp_channel_init(&channel), ==, 0);
+    channel.sent = 1200; /* 200 of it wait */
+    channel.queued = 1000;
+    g_assert_cmpint(dwcp_channel_credit(&channel, 300, &err), ==, 0);
+    for (i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_assert_cmpint(dwcp_channel_resume(&channel, bad[i].received,
+                                            bad[i].consumed, &err),
+                        ==, -EPROTO);
+        g_assert_cmpuint(channel.queued, ==, 1000);
+        g_assert_cmpuint(channel.peer_consumed, ==, 300);
+    }
+    g_assert_cmpint(dwcp_channel_resume(&channel, 1000, 1000, &err), ==, 0);
+    g_assert_cmpuint(channel.peer_consumed, ==, 1000);
+    g_assert_cmpuint(dwcp_channel_room(&channel), ==, WINDOW - 200);
     dwcp_channel_clear(&channel);
 }
 
@@ -134,6 +171,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/channel/credit", test_credit);
+    g_test_add_func("/channel/resume", test_resume);
     g_test_add_func("/channel/window", test_window);
     g_test_add_func("/channel/report", test_report);
     g_test_add_func("/channel/bytes", test_bytes);

@@ -245,6 +245,88 @@ static void test_dry(void)
     g_free(stream.unacked);
 }
 
+/* A worker that has nothing to do until a connection is lost. */
+static gpointer take_run(gpointer opaque)
+{
+    DwcpFrame *frame = NULL;
+    DwcpFeed *feed = opaque;
+    DwcpPages pages;
+    unsigned level;
+
+    g_assert_cmpint(dwcp_feed_take(feed, &pages, &frame, &level), ==, 0);
+    g_assert_cmpuint(pages.number, ==, 1);
+    frame->head = frame->length = 1;
+    dwcp_feed_ready(feed, frame, &pages);
+    return NULL;
+}
+
+/* Does a worker wait for work?  It holds the lock until it does. */
+static bool waits_for_work(DwcpFeed *feed)
+{
+    bool waits;
+
+    pthread_mutex_lock(&feed->lock);
+    waits = feed->work.__data.__wrefs >> 3;
+    pthread_mutex_unlock(&feed->lock);
+    return waits;
+}
+
+/*
+ * Whoever waits for work or for a frame is told of what was lost, and READY may
+ * come before all of it has been sent again: the target may have it.
+ */
+static void test_lost(void)
+{
+    DwcpSession session = { .page_size = PAGE };
+    DwcpStream *lost, *idle;
+    uint64_t wait_ns;
+    GThread *worker;
+    DwcpFrame *frame;
+    DwcpPages pages;
+    unsigned level;
+    DwcpError err;
+    DwcpFeed feed;
+
+    pthread_mutex_init(&session.lock, NULL);
+    g_assert_cmpint(dwcp_feed_init(&feed, NULL, &session, 32 * MIB, 100, 16, 2,
+                                   1, &err),
+                    ==, 0);
+    lost = dwcp_stream_new(&session, &dwcp_source_ops, &feed);
+    idle = dwcp_stream_new(&session, &dwcp_source_ops, &feed);
+    idle->index = 1;
+    lost->unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
+    g_assert_cmpint(dwcp_feed_ready_check(&feed, &err), ==, -EPROTO);
+    g_assert_cmpint(dwcp_feed_begin(&feed, false, &err), ==, 0);
+    g_assert_cmpint(dwcp_feed_put(&feed, 0, 0, 1), ==, 0);
+    g_assert_cmpint(dwcp_feed_flush(&feed), ==, 0);
+    g_assert_cmpint(dwcp_feed_take(&feed, &pages, &frame, &level), ==, 0);
+    frame->head = frame->length = 1;
+    g_assert_cmpint(dwcp_feed_ready_check(&feed, &err), ==, -EPROTO);
+    dwcp_feed_ready(&feed, frame, &pages);
+    g_assert_true(dwcp_feed_pull(lost, &wait_ns) == frame);
+    g_assert_cmpint(dwcp_feed_ready_check(&feed, &err), ==, 0);
+    dwcp_feed_sent(lost, frame);
+    g_assert_null(dwcp_feed_pull(idle, &wait_ns));
+    worker = g_thread_new("worker", take_run, &feed);
+    while (!waits_for_work(&feed)) {
+        g_thread_yield();
+    }
+    (void)woken(idle);
+    atomic_fetch_add(&session.streams_lost, 1);
+    dwcp_feed_lost(lost);
+    g_assert_true(woken(idle)); /* it looks, and is called again for the frame */
+    g_assert_cmpint(dwcp_feed_ready_check(&feed, &err), ==, 0);
+    g_assert_cmpint(dwcp_feed_ready_check(&feed, &err), ==, 0);
+    g_thread_join(worker);
+    frame = dwcp_feed_pull(idle, &wait_ns);
+    g_assert_nonnull(frame);
+    dwcp_frame_free(frame);
+    dwcp_stream_free(lost);
+    dwcp_stream_free(idle);
+    dwcp_feed_clear(&feed);
+    pthread_mutex_destroy(&session.lock);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -253,5 +335,6 @@ int main(int argc, char **argv)
     g_test_add_func("/feed/unwanted", test_unwanted);
     g_test_add_func("/feed/again/slow", test_again_slow);
     g_test_add_func("/feed/dry", test_dry);
+    g_test_add_func("/feed/lost", test_lost);
     return g_test_run();
 }

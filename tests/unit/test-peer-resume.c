@@ -100,36 +100,12 @@ static void test_hangs_up(gconstpointer opaque)
     g_assert_cmpuint(atomic_load(&hangs_up.times), <, options.streams * 12);
 }
 
-static DwcpHello resuming_hello(unsigned stream, const uint8_t *session)
-{
-    DwcpHello hello = raw_hello(1, 2, session);
-
-    if (!session) {
-        hello = raw_hello(0, 2, NULL);
-    }
-    hello.stream = (uint16_t)stream;
-    hello.features |= DWCP_FEATURE_RESUME;
-    return hello;
-}
-
-static void raw_shake(Raw *raw, const char *port, const DwcpHello *hello)
-{
-    DwcpError err = { 0 };
-
-    g_assert_true(raw_welcomed(raw, port, hello));
-    if (dwcp_welcome_decode(raw->welcome, hello, raw->hello, &raw->answer,
-                            &err) < 0) {
-        g_error("%s", err.text);
-    }
-    raw_confirm(raw);
-}
-
 /* A hand-written source that comes again with @type as its first record. */
 static void comes_again(DwcpRecordType type, const void *body, uint32_t length,
                         const char *text)
 {
     DwcpTargetOptions for_target = target_options();
-    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpHello hello = raw_hello_resuming(0, NULL);
     Raw first, second;
     char port[8];
     End target;
@@ -138,7 +114,7 @@ static void comes_again(DwcpRecordType type, const void *body, uint32_t length,
     raw_shake(&first, port, &hello);
     end_wait_connected(&target);
     raw_reset(first.fd);
-    hello = resuming_hello(0, first.answer.session);
+    hello = raw_hello_resuming(0, first.answer.session);
     raw_shake(&second, port, &hello);
     raw_record(second.fd, type, body, length);
     if (text) {
@@ -181,7 +157,7 @@ static void test_rules(void)
 static void test_uncalled(void)
 {
     DwcpTargetOptions for_target = target_options();
-    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpHello hello = raw_hello_resuming(0, NULL);
     uint8_t body[DWCP_RESUME_BODY] = { 0 };
     char port[8];
     End target;
@@ -201,7 +177,7 @@ static void test_known(gconstpointer opaque)
 {
     bool ready = GPOINTER_TO_INT(opaque);
     DwcpTargetOptions for_target = target_options();
-    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpHello hello = raw_hello_resuming(0, NULL);
     DwcpPages pages = { .number = 1, .count = 1,
                         .chunks = { { .present = 1 } } };
     uint8_t *body = g_malloc0(RAW_BODY_MAX), page[PAGE];
@@ -213,7 +189,7 @@ static void test_known(gconstpointer opaque)
     end_ram(&target, 4);
     raw_shake(&raw[0], port, &hello);
     end_wait_connected(&target);
-    hello = resuming_hello(1, raw[0].answer.session);
+    hello = raw_hello_resuming(1, raw[0].answer.session);
     raw_shake(&raw[1], port, &hello);
     g_assert_cmpint(dwcp_target_begin(target.target), ==, 0);
     memset(page, 1, sizeof(page));
@@ -237,25 +213,6 @@ static void test_known(gconstpointer opaque)
     close(raw[1].fd);
     end_free(&target);
     g_free(body);
-}
-
-/* A hand-written target's half of a handshake, with RESUME. */
-static void raw_resumes(Raw *raw, int listen_fd)
-{
-    uint8_t session[DWCP_SESSION_BYTES] = { 1 }, confirm[DWCP_CONFIRM_BYTES];
-    DwcpError err = { 0 };
-
-    raw->fd = raw_accept(listen_fd);
-    g_assert_true(raw_read(raw->fd, raw->hello, sizeof(raw->hello)));
-    g_assert_cmpint(dwcp_hello_decode(raw->hello, &raw->said, &err), ==, 0);
-    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE,
-                           DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME, PAGE,
-                           &raw->answer);
-    memcpy(raw->answer.session, session, sizeof(session));
-    dwcp_welcome_encode(raw->welcome, &raw->answer);
-    dwcp_welcome_tag(raw->welcome, raw->hello, NULL);
-    raw_send(raw->fd, raw->welcome, sizeof(raw->welcome));
-    g_assert_true(raw_read(raw->fd, confirm, sizeof(confirm)));
 }
 
 static gpointer finish_run(gpointer opaque)
@@ -283,7 +240,7 @@ static void test_go_again(void)
     options.streams = 1;
     end_source(&source, &options);
     end_connect(&source);
-    raw_resumes(&raw, listen_fd);
+    raw_serve_resuming(&raw, listen_fd);
     end_wait_connected(&source);
     end_take(&source);
     raw_record(raw.fd, DWCP_RECORD_BEGIN, "\0\0\0\0", 4);
@@ -298,7 +255,7 @@ static void test_go_again(void)
     dwcp_resume_encode(resume, &none);
     for (again = 0; again < 2; again++) {
         raw_reset(raw.fd);
-        raw_resumes(&raw, listen_fd);
+        raw_serve_resuming(&raw, listen_fd);
         g_assert_cmpint(raw.said.kind, ==, DWCP_HELLO_JOIN);
         raw_record(raw.fd, DWCP_RECORD_RESUME, resume, sizeof(resume));
         raw_expect(raw.fd, DWCP_RECORD_RESUME, body);
@@ -321,7 +278,7 @@ static void test_sealed_again(void)
 {
     uint8_t *body = g_malloc0(RAW_BODY_MAX), resume[DWCP_RESUME_BODY];
     DwcpTargetOptions for_target = target_options();
-    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpHello hello = raw_hello_resuming(0, NULL);
     DwcpResume none = { 0 };
     char port[8];
     End target;
@@ -339,7 +296,7 @@ static void test_sealed_again(void)
     raw_expect(raw.fd, DWCP_RECORD_READY, body);
     raw_record(raw.fd, DWCP_RECORD_GO, NULL, 0);
     g_assert_cmpint(end_wait_go(&target), ==, 1);
-    hello = resuming_hello(0, raw.answer.session);
+    hello = raw_hello_resuming(0, raw.answer.session);
     for (i = 0; i < 2; i++) {
         raw_reset(raw.fd);
         raw_shake(&raw, port, &hello);
@@ -355,7 +312,7 @@ static void test_sealed_again(void)
     }
     /* The others are not asked back. */
     close(raw.fd);
-    hello = resuming_hello(1, raw.answer.session);
+    hello = raw_hello_resuming(1, raw.answer.session);
     g_assert_true(raw_welcomed(&raw, port, &hello));
     g_assert_cmpuint(raw.welcome[10], ==, DWCP_REFUSAL_SESSION);
     close(raw.fd);
@@ -368,7 +325,7 @@ static void test_sealed_again(void)
 static void test_replaced(void)
 {
     DwcpTargetOptions for_target = target_options();
-    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpHello hello = raw_hello_resuming(0, NULL);
     DwcpStats stats = { .size = sizeof(stats) };
     uint8_t *body = g_malloc0(RAW_BODY_MAX);
     char port[8];
@@ -378,7 +335,7 @@ static void test_replaced(void)
     end_target(&target, &for_target, port);
     raw_shake(&raw[0], port, &hello);
     end_wait_connected(&target);
-    hello = resuming_hello(1, raw[0].answer.session);
+    hello = raw_hello_resuming(1, raw[0].answer.session);
     raw_shake(&raw[1], port, &hello);
     while (stats.streams < 2) { /* it stands: CONFIRMs may overtake each other */
         dwcp_target_stats(target.target, &stats);
@@ -387,7 +344,7 @@ static void test_replaced(void)
     raw_shake(&raw[2], port, &hello); /* the same again */
     raw_until_closed(raw[1].fd);
     g_assert_cmpuint(target.failed, ==, 0);
-    hello = resuming_hello(0, raw[0].answer.session);
+    hello = raw_hello_resuming(0, raw[0].answer.session);
     close(raw[1].fd);
     raw_shake(&raw[1], port, &hello);
     raw_record(raw[1].fd, DWCP_RECORD_RESUME, body, DWCP_RESUME_BODY);
@@ -405,7 +362,7 @@ static void test_replaced(void)
 static void test_faster(void)
 {
     DwcpTargetOptions for_target = target_options();
-    DwcpHello hello = resuming_hello(0, NULL);
+    DwcpHello hello = raw_hello_resuming(0, NULL);
     uint8_t got[DWCP_RECORD_HEADER + 8];
     Raw first, second;
     char port[8];
