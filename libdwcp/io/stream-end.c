@@ -16,8 +16,10 @@
 #include "io/landing.h"
 #include "io/pump.h"
 
-/* How long ABORT, or the last channel bytes, may take to leave. */
+/* How long ABORT, or the last channel bytes, may take to leave; and ABORT once
+ * the session is being freed: a frame that goes before it takes 200 ms. */
 #define LINGER_MS 1000u
+#define FAREWELL_MS 300u
 
 static void drain_wait(DwcpStream *stream, short events, uint64_t timeout_ns)
 {
@@ -33,45 +35,55 @@ static void drain_wait(DwcpStream *stream, short events, uint64_t timeout_ns)
     }
 }
 
-/*
- * Send what is still queued, for LINGER_MS at most: the reason of a failure,
- * or a sealed session's last channel bytes.
- */
-static void drain(DwcpStream *stream, bool discard_input)
+/* @farewell: who frees the session waits for no more than that.  Returns: what
+ * is left of the time since @since_ns, 0 = none. */
+static uint64_t linger_ns(const DwcpStream *stream, uint64_t since_ns,
+                          bool farewell)
 {
-    uint64_t end_ns = dwcp_now_ns() + LINGER_MS * 1000000ull;
+    uint64_t limit_ms = farewell && atomic_load(&stream->session->closing)
+                            ? FAREWELL_MS
+                            : LINGER_MS;
+    uint64_t end_ns = since_ns + limit_ms * 1000000ull;
     uint64_t now_ns = dwcp_now_ns();
+
+    return now_ns < end_ns ? end_ns - now_ns : 0;
+}
+
+/*
+ * Send what is still queued, in time: the reason of a failure (@farewell),
+ * behind the frame that the stream is in the middle of, or a sealed session's
+ * last channel bytes.
+ */
+static void drain(DwcpStream *stream, bool farewell)
+{
     struct iovec part = { stream->in, stream->in_size };
+    uint64_t since_ns = dwcp_now_ns(), left_ns;
     DwcpTransport *transport = stream->transport;
     DwcpError err;
 
-    for (; now_ns < end_ns; now_ns = dwcp_now_ns()) {
+    while ((left_ns = linger_ns(stream, since_ns, farewell)) > 0) {
         stream->want_out = false;
         while (dwcp_stream_output_once(stream, false, &err) == 1) {
         }
-        if (!stream->want_out ||
-            (discard_input && atomic_load(&stream->session->closing))) {
+        if (!stream->want_out) {
             break;
         }
-        drain_wait(stream, POLLOUT, end_ns - now_ns);
+        drain_wait(stream, POLLOUT, left_ns);
     }
     transport->ops->shutdown(transport, false);
     /* Closing with input unread would reset the connection and could take
      * what was sent last with it: read on until the peer closes, too. */
-    for (; discard_input && now_ns < end_ns &&
-           !atomic_load(&stream->session->closing);
-         now_ns = dwcp_now_ns()) {
+    while (farewell && (left_ns = linger_ns(stream, since_ns, true)) > 0) {
         if (transport->ops->receive(transport, &part, 1) == 0) {
             break;
         }
-        drain_wait(stream, POLLIN, end_ns - now_ns);
+        drain_wait(stream, POLLIN, left_ns);
     }
 }
 
 /*
  * Tell the peer why the session failed, if that is ours to tell: on every
- * stream that is not in the middle of a frame, or a peer that waits for lost
- * connections would wait for us.
+ * stream, or a peer that waits for lost connections would wait for us.
  */
 static void say_goodbye(DwcpStream *stream)
 {
@@ -84,7 +96,7 @@ static void say_goodbye(DwcpStream *stream)
     tell = session->tell_peer;
     err = session->error;
     pthread_mutex_unlock(&session->lock);
-    if (tell && stream->frame_at == 0) {
+    if (tell) {
         dwcp_put_le32(code, (uint32_t)-err.code);
         if (dwcp_stream_queue(stream, DWCP_RECORD_ABORT, code, sizeof(code),
                               err.text,

@@ -109,9 +109,11 @@ static int frame_parts(const DwcpStream *stream, struct iovec *iov, int max)
 
 /*
  * Control records go first, unless a frame has begun: then they go behind it,
- * if all of it fits the call.  Returns: parts at @iov.
+ * if all of it fits the call.  @frames: a frame may begin.  Returns: parts at
+ * @iov.
  */
-static int output_parts(const DwcpStream *stream, struct iovec *iov)
+static int output_parts(const DwcpStream *stream, bool frames,
+                        struct iovec *iov)
 {
     struct iovec ctrl = {
         stream->ctrl + stream->ctrl_at,
@@ -122,7 +124,7 @@ static int output_parts(const DwcpStream *stream, struct iovec *iov)
     if (stream->frame_at == 0 && ctrl.iov_len) {
         iov[n++] = ctrl;
     }
-    if (stream->frame) {
+    if (stream->frame && (frames || stream->frame_at)) {
         n += frame_parts(stream, iov + n, TURN_PARTS - 2);
         if (stream->frame_at && ctrl.iov_len && n < TURN_PARTS - 2) {
             iov[n++] = ctrl;
@@ -156,7 +158,7 @@ int dwcp_stream_output_once(DwcpStream *stream, bool frames, DwcpError *err)
         if (!stream->frame && frames && stream->ops->pull) {
             stream->frame = stream->ops->pull(stream, &stream->wait_ns);
         }
-        count = output_parts(stream, iov);
+        count = output_parts(stream, frames, iov);
         if (!count) {
             return 0;
         }

@@ -41,7 +41,7 @@ int dwcp_stream_output(DwcpStream *stream, DwcpError *err) DWCP_CHECKED;
 /*
  * dwcp_stream_output_once: one send
  *
- * @frames: pull a new frame if there is none
+ * @frames: pull a new frame if there is none; else only one that has begun goes
  *
  * Returns: 1 something went out, 0 nothing to send or the socket is full
  * (want_out), or an error.

@@ -62,6 +62,43 @@ static void test_cancel(void)
     usage_same(before);
 }
 
+/* All streams are in the middle of a frame: the target hears of the cancel all
+ * the same, also if the source is freed at once. */
+static void test_cancel_busy(gconstpointer opaque)
+{
+    bool keyed = GPOINTER_TO_INT(opaque);
+    GRand *rnd = g_rand_new_with_seed(4);
+    unsigned round, still;
+    uint64_t sent;
+    ResumeCase c;
+
+    for (round = 0; round < 2; round++) {
+        case_new(&c, 4 * LARGE, keyed, 0);
+        case_fill(rnd, c.source.ram, 4 * LARGE);
+        g_assert_cmpint(dwcp_target_begin(c.target.target), ==, 0);
+        breaker_hold(c.breaker, true);
+        g_assert_cmpint(dwcp_source_put(c.source.source, 0, 0, 4 * LARGE), ==,
+                        0);
+        dwcp_source_flush(c.source.source);
+        for (sent = still = 0; still < 50; still++) { /* until sockets are full */
+            (void)poll(NULL, 0, 1);
+            if (case_stats(&c).wire_bytes != sent) {
+                sent = case_stats(&c).wire_bytes;
+                still = 0;
+            }
+        }
+        g_assert_cmpuint(case_stats(&c).pending_bytes, >, 0);
+        dwcp_source_cancel(c.source.source);
+        breaker_hold(c.breaker, false);
+        if (round) {
+            end_free(&c.source);
+        }
+        end_failed_with(&c.target, -ECONNABORTED, "the source cancelled");
+        case_free(&c);
+    }
+    g_rand_free(rnd);
+}
+
 /* The user's end of channel 0 is a way to cancel then, too. */
 static void test_channel_closed(void)
 {
@@ -158,6 +195,10 @@ int main(int argc, char **argv)
     g_test_add_func("/resume-waits/reconnecting", test_reconnecting);
     g_test_add_func("/resume-waits/cancel", test_cancel);
     g_test_add_func("/resume-waits/channel-closed", test_channel_closed);
+    g_test_add_data_func("/resume-waits/cancel/busy/plain", GINT_TO_POINTER(false),
+                         test_cancel_busy);
+    g_test_add_data_func("/resume-waits/cancel/busy/keyed", GINT_TO_POINTER(true),
+                         test_cancel_busy);
     g_test_add_data_func("/resume-waits/gone", GINT_TO_POINTER(false),
                          test_gone);
     g_test_add_data_func("/resume-waits/gone/ended", GINT_TO_POINTER(true),
