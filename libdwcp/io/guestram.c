@@ -95,6 +95,13 @@ int dwcp_guestram_check(const DwcpGuestRam *ram, const DwcpPages *pages,
     return 0;
 }
 
+/* Is what stands there not newer?  By the chunk's lock. */
+static bool takes(const DwcpGuestRam *ram, const DwcpRamBlock *block,
+                  uint64_t page, uint32_t number)
+{
+    return block->applied[page] <= number && !atomic_load(&ram->sealed);
+}
+
 /* Returns: @plain behind the pages that the chunk took or dropped. */
 static const uint8_t *apply_plain(DwcpGuestRam *ram, const DwcpChunk *chunk,
                                   uint32_t number, const uint8_t *plain)
@@ -106,7 +113,7 @@ static const uint8_t *apply_plain(DwcpGuestRam *ram, const DwcpChunk *chunk,
     for (left = chunk->present & ~chunk->zero; left; left &= left - 1) {
         page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
                (unsigned)__builtin_ctzll(left);
-        if (block->applied[page] <= number) {
+        if (takes(ram, block, page, number)) {
             block->applied[page] = number;
             memcpy(block->host + page * size, plain, size);
         }
@@ -126,7 +133,7 @@ static void apply_zeros(DwcpGuestRam *ram, const DwcpChunk *chunk,
     for (left = chunk->zero; left; left &= left - 1) {
         page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
                (unsigned)__builtin_ctzll(left);
-        if (block->applied[page] <= number) {
+        if (takes(ram, block, page, number)) {
             block->applied[page] = number;
             if (!dwcp_page_is_zero(block->host + page * size, size)) {
                 memset(block->host + page * size, 0, size);
@@ -138,6 +145,17 @@ static void apply_zeros(DwcpGuestRam *ram, const DwcpChunk *chunk,
 static pthread_mutex_t *lock_of(DwcpGuestRam *ram, const DwcpChunk *chunk)
 {
     return &ram->locks[(chunk->chunk + chunk->block * 31u) % DWCP_CHUNK_LOCKS];
+}
+
+void dwcp_guestram_seal(DwcpGuestRam *ram)
+{
+    unsigned i;
+
+    atomic_store(&ram->sealed, true);
+    for (i = 0; i < DWCP_CHUNK_LOCKS; i++) { /* whoever did not see it is gone */
+        pthread_mutex_lock(&ram->locks[i]);
+        pthread_mutex_unlock(&ram->locks[i]);
+    }
 }
 
 void dwcp_guestram_apply(DwcpGuestRam *ram, const DwcpPages *pages,
@@ -173,7 +191,7 @@ unsigned dwcp_guestram_land(DwcpGuestRam *ram, const DwcpChunk *chunk,
         page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
                (unsigned)__builtin_ctzll(left);
         at = scratch;
-        if (block->applied[page] <= number) {
+        if (takes(ram, block, page, number)) {
             block->applied[page] = number;
             at = block->host + page * size;
         }

@@ -37,6 +37,7 @@ typedef struct DwcpGuestRam {
 
     /* a lock guards the pages and numbers of the chunks that hash to it */
     pthread_mutex_t locks[DWCP_CHUNK_LOCKS];
+    atomic_bool sealed; /* nothing is written any more; read under a lock */
 
     atomic_ullong zero_pages, zstd_pages, raw_pages;
 } DwcpGuestRam;
@@ -53,6 +54,15 @@ int dwcp_guestram_add(DwcpGuestRam *ram, void *host, uint64_t length,
  * Returns: 0, -EPROTO */
 int dwcp_guestram_check(const DwcpGuestRam *ram, const DwcpPages *pages,
                         DwcpError *err) DWCP_CHECKED;
+
+/*
+ * dwcp_guestram_seal: nothing is written any more when this returns
+ *
+ * What comes later is received and dropped, and so is the rest of what lands.
+ *
+ * Threads: any; waits for those that write a chunk now.
+ */
+void dwcp_guestram_seal(DwcpGuestRam *ram);
 
 /*
  * dwcp_guestram_apply: write what is not older than what stands there

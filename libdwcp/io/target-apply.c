@@ -2,8 +2,10 @@
  * The target's frames: into guest RAM, and counted
  *
  * A frame is counted as received when it has been applied; memory is complete
- * when END has named the last number, all up to it are, and no thread writes
- * guest RAM.  From then on no frame is taken: that is the seal.
+ * when END has named the last number and all up to it are.  What still lands
+ * then is what has come again on another connection, for this one was lost or
+ * is about to be: guest RAM is sealed against it first, and it is dropped.  From
+ * then on no frame is taken.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -62,33 +64,46 @@ static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
                        dwcp_phase_name(session->phase));
     } else {
         rc = last_check_locked(target, pages, err);
-        target->applying += rc == 0;
     }
     pthread_mutex_unlock(&session->lock);
     return rc;
 }
 
-/* Returns: 1 memory is complete now, 0 it is not. */
-int dwcp_target_complete_locked(DwcpTarget *target)
+static bool all_here_locked(const DwcpTarget *target)
 {
-    if (target->ended && !target->applying &&
-        target->session.phase == DWCP_PHASE_BEGUN &&
-        target->received.below >= target->end_number) {
-        return dwcp_session_move_locked(&target->session, DWCP_PHASE_COMPLETE,
-                                        "END", NULL) == 0;
+    return target->ended && target->session.phase == DWCP_PHASE_BEGUN &&
+           target->received.below >= target->end_number;
+}
+
+void dwcp_target_check_complete(DwcpTarget *target)
+{
+    DwcpSession *session = &target->session;
+    bool complete;
+
+    pthread_mutex_lock(&session->lock);
+    complete = all_here_locked(target);
+    pthread_mutex_unlock(&session->lock);
+    if (!complete) {
+        return;
     }
-    return 0;
+    dwcp_guestram_seal(&target->ram);
+    pthread_mutex_lock(&session->lock);
+    complete = all_here_locked(target) &&
+               dwcp_session_move_locked(session, DWCP_PHASE_COMPLETE, "END",
+                                        NULL) == 0;
+    pthread_mutex_unlock(&session->lock);
+    if (complete) {
+        dwcp_session_tell_changed(session);
+    }
 }
 
 static int apply_leave(DwcpTarget *target, const DwcpPages *pages, int rc,
                        DwcpError *err)
 {
     DwcpSession *session = &target->session;
-    bool complete = false;
     unsigned i;
 
     pthread_mutex_lock(&session->lock);
-    target->applying--;
     if (rc == 0) { /* END may have come since the frame began to land */
         rc = last_check_locked(target, pages, err);
     }
@@ -102,12 +117,9 @@ static int apply_leave(DwcpTarget *target, const DwcpPages *pages, int rc,
                            (unsigned long long)target->received.below);
         }
     }
-    if (rc == 0) {
-        complete = dwcp_target_complete_locked(target);
-    }
     pthread_mutex_unlock(&session->lock);
-    if (complete) {
-        dwcp_session_tell_changed(session);
+    if (rc == 0) {
+        dwcp_target_check_complete(target);
     }
     return rc;
 }
@@ -204,19 +216,7 @@ int dwcp_target_landed(DwcpStream *stream, DwcpError *err)
 /* The connection has gone in the middle of a frame: it will come again. */
 void dwcp_target_lost(DwcpStream *stream)
 {
-    DwcpTarget *target = stream->role;
-    DwcpSession *session = &target->session;
-    bool complete = false;
-
-    if (!stream->landing || !stream->landing->left) {
-        return;
-    }
-    stream->landing->left = 0;
-    pthread_mutex_lock(&session->lock);
-    target->applying--;
-    complete = dwcp_target_complete_locked(target);
-    pthread_mutex_unlock(&session->lock);
-    if (complete) {
-        dwcp_session_tell_changed(session);
+    if (stream->landing) {
+        stream->landing->left = 0;
     }
 }

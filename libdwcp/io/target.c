@@ -59,7 +59,6 @@ static int record_end(DwcpStream *stream, uint64_t number, DwcpError *err)
 {
     DwcpTarget *target = stream->role;
     DwcpSession *session = &target->session;
-    bool complete = false;
     int rc = 0;
 
     pthread_mutex_lock(&session->lock);
@@ -76,11 +75,10 @@ static int record_end(DwcpStream *stream, uint64_t number, DwcpError *err)
     } else {
         target->ended = true;
         target->end_number = number;
-        complete = dwcp_target_complete_locked(target);
     }
     pthread_mutex_unlock(&session->lock);
-    if (complete) {
-        dwcp_session_tell_changed(session);
+    if (rc == 0) {
+        dwcp_target_check_complete(target);
     }
     return rc;
 }
@@ -285,7 +283,6 @@ static int queue_first(DwcpTarget *target, DwcpRecordType type,
 int dwcp_target_begin(DwcpTarget *target)
 {
     DwcpSession *session = &target->session;
-    bool complete = false;
     uint8_t count[4];
     int rc;
 
@@ -293,10 +290,7 @@ int dwcp_target_begin(DwcpTarget *target)
     pthread_mutex_lock(&session->lock);
     rc = dwcp_session_move_locked(session, DWCP_PHASE_BEGUN, "begin", NULL);
     if (rc == 0) {
-        target->begun = true;
-        complete = dwcp_target_complete_locked(target); /* nothing to move at all */
-    }
-    if (rc == 0) { /* before anyone may say READY */
+        target->begun = true; /* and BEGIN goes before anyone may say READY */
         rc = queue_first_locked(target, DWCP_RECORD_BEGIN, count,
                                 sizeof(count));
     }
@@ -305,9 +299,7 @@ int dwcp_target_begin(DwcpTarget *target)
         return rc;
     }
     dwcp_session_wake(session); /* streams that hold a frame */
-    if (complete) {
-        dwcp_session_tell_changed(session);
-    }
+    dwcp_target_check_complete(target); /* nothing to move at all */
     return 0;
 }
 

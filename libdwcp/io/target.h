@@ -25,7 +25,6 @@ struct DwcpTarget {
     bool claimed;        /* a NEW was confirmed: session.id is its session's */
     unsigned streams;    /* that the source announced */
     unsigned handshakes; /* connections that are not adopted yet */
-    unsigned applying;   /* frames that are being written to guest RAM now */
     bool begun;          /* streams read the list of blocks */
     bool ended;          /* END has come */
     uint64_t end_number;
@@ -35,8 +34,11 @@ struct DwcpTarget {
 
 extern const DwcpStreamOps dwcp_target_ops;
 
-/* dwcp_target_complete_locked: Returns: 1 memory has just become complete, 0 */
-int dwcp_target_complete_locked(DwcpTarget *target);
+/*
+ * dwcp_target_check_complete: has all come?  Then guest RAM is sealed, and
+ * memory is complete; to be called after whatever may have been the last
+ */
+void dwcp_target_check_complete(DwcpTarget *target);
 
 /* dwcp_target_pages, _land, _landed, _lost: of DwcpStreamOps, for PAGES */
 int dwcp_target_pages(DwcpStream *stream, const DwcpRecord *record,
