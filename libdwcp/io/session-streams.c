@@ -87,29 +87,33 @@ void dwcp_session_drop(DwcpSession *session, DwcpStream *stream)
     pthread_mutex_unlock(&session->lock);
 }
 
-int dwcp_session_vacate(DwcpSession *session, unsigned index,
+int dwcp_session_vacate(DwcpSession *session, const DwcpStream *stream,
                         uint64_t deadline_ns)
 {
     struct timespec until = dwcp_timespec(deadline_ns);
-    const uint64_t bit = 1ull << index;
-    DwcpStream *stream;
+    const uint64_t bit = 1ull << stream->index;
+    DwcpStream *stands;
     int rc = 0;
 
     pthread_mutex_lock(&session->lock);
-    while (rc == 0 &&
-           ((session->vacated & bit) || session->streams[index])) {
-        stream = session->streams[index];
-        if (stream) {
-            atomic_store(&stream->cut, true);
-            dwcp_stream_wake(stream);
+    while (rc == 0) {
+        stands = session->streams[stream->index];
+        if (stands && stands->accepted_ns > stream->accepted_ns) {
+            rc = -ESTALE;
+            break;
         }
-        rc = pthread_cond_timedwait(&session->changed, &session->lock, &until);
-    }
-    if (rc == 0) {
-        session->vacated |= bit;
+        if (!stands && !(session->vacated & bit)) {
+            session->vacated |= bit;
+            break;
+        }
+        if (stands) {
+            atomic_store(&stands->cut, true);
+            dwcp_stream_wake(stands);
+        }
+        rc = -pthread_cond_timedwait(&session->changed, &session->lock, &until);
     }
     pthread_mutex_unlock(&session->lock);
-    return rc ? -ETIMEDOUT : 0;
+    return rc;
 }
 
 void dwcp_session_occupied(DwcpSession *session, unsigned index)

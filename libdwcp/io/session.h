@@ -145,15 +145,18 @@ int dwcp_session_adopt(DwcpSession *session, DwcpStream *stream) DWCP_CHECKED;
 void dwcp_session_drop(DwcpSession *session, DwcpStream *stream);
 
 /*
- * dwcp_session_vacate: end the stream that stands at @index, if one does, and
- * wait until it was dropped: another is to take its place
+ * dwcp_session_vacate: end the stream that stands at the index of @stream, if one
+ * does, and wait until it was dropped: @stream is to take its place
  *
- * On success nobody else takes it until dwcp_session_occupied, which is to
+ * A handshake may be overtaken by that of a connection made after it, which is
+ * the one that the peer uses: a stream that was accepted later stays.
+ *
+ * On success nobody else takes the place until dwcp_session_occupied, which is to
  * follow dwcp_session_adopt or what went wrong before.
  *
- * Returns: 0 or -ETIMEDOUT.
+ * Returns: 0; -ETIMEDOUT; -ESTALE a later one stands there.
  */
-int dwcp_session_vacate(DwcpSession *session, unsigned index,
+int dwcp_session_vacate(DwcpSession *session, const DwcpStream *stream,
                         uint64_t deadline_ns) DWCP_CHECKED;
 void dwcp_session_occupied(DwcpSession *session, unsigned index);
 

@@ -245,10 +245,27 @@ static int take_place(DwcpTarget *target, DwcpStream *stream, DwcpError *err)
     return rc;
 }
 
+/* Whoever stands there gives way, and the stream has its place. */
+static int replace(DwcpTarget *target, DwcpShake *shake, DwcpError *err)
+{
+    DwcpSession *session = &target->session;
+    DwcpStream *stream = shake->stream;
+    int rc = dwcp_session_vacate(session, stream, shake->deadline_ns);
+
+    if (rc < 0) {
+        return dwcp_fail(err, rc, rc == -ESTALE
+                                      ? "stream %u: a later connection stands"
+                                      : "stream %u does not give way",
+                         stream->index);
+    }
+    rc = take_place(target, stream, err);
+    dwcp_session_occupied(session, stream->index);
+    return rc;
+}
+
 static int adopt(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
                  uint64_t features, DwcpError *err)
 {
-    DwcpSession *session = &target->session;
     DwcpStream *stream = shake->stream;
     bool new = hello->kind == DWCP_HELLO_NEW;
     int rc = new ? claim(target, shake, hello, features, err) : 0;
@@ -258,13 +275,8 @@ static int adopt(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
     }
     stream->again = !new && stream->index == 0;
     rc = open_stream(target, shake, features, err);
-    if (rc == 0 &&
-        dwcp_session_vacate(session, stream->index, shake->deadline_ns) < 0) {
-        rc = dwcp_fail(err, -ETIMEDOUT, "stream %u does not give way",
-                       stream->index);
-    } else if (rc == 0) {
-        rc = take_place(target, stream, err);
-        dwcp_session_occupied(session, stream->index);
+    if (rc == 0) {
+        rc = replace(target, shake, err);
     }
     if (rc < 0 && new) {
         unclaim(target);

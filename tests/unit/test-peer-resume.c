@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/bytes.h"
+#include "io/stream.h"
 #include "kit.h"
 
 static DwcpSourceOptions source_options(const char *port)
@@ -358,6 +359,65 @@ static void test_replaced(void)
     g_free(body);
 }
 
+/* A connection that was made before the one that stands, and confirms after it,
+ * is not the one that the source uses. */
+static void test_overtaken(void)
+{
+    DwcpTargetOptions for_target = target_options();
+    DwcpPages pages = { .number = 1, .count = 1,
+                        .chunks = { { .present = 1, .zero = 1 } } };
+    DwcpHello hello = raw_hello_resuming(0, NULL);
+    uint8_t *body = g_malloc0(RAW_BODY_MAX);
+    char port[8];
+    End target;
+    Raw raw[3];
+
+    end_target(&target, &for_target, port);
+    end_ram(&target, 4);
+    raw_shake(&raw[0], port, &hello);
+    end_wait_connected(&target);
+    g_assert_cmpint(dwcp_target_begin(target.target), ==, 0);
+    hello = raw_hello_resuming(1, raw[0].answer.session);
+    g_assert_true(raw_welcomed(&raw[1], port, &hello));
+    raw_shake(&raw[2], port, &hello);
+    raw_pages(raw[2].fd, &pages, NULL, 0);
+    raw_expect(raw[2].fd, DWCP_RECORD_ACK, body);
+    raw_confirm(&raw[1]);
+    raw_until_closed(raw[1].fd);
+    end_wait_warned(&target, 1);
+    g_assert_nonnull(strstr(target.warning.text, "a later connection stands"));
+    pages.number = 2;
+    raw_pages(raw[2].fd, &pages, NULL, 0);
+    raw_expect(raw[2].fd, DWCP_RECORD_ACK, body);
+    close(raw[0].fd);
+    close(raw[1].fd);
+    close(raw[2].fd);
+    end_free(&target);
+    g_free(body);
+}
+
+/* A place is given to one at a time, and to no other index. */
+static void test_place(void)
+{
+    DwcpSession session;
+    DwcpStream stream[2] = { { .index = 1 }, { .index = 2 } };
+
+    g_assert_cmpint(dwcp_session_init(&session, DWCP_ROLE_TARGET,
+                                      DWCP_SECURITY_NONE,
+                                      &(DwcpKeys){ .psk = NULL }, PAGE, 0, 0,
+                                      &(DwcpEvents){ .opaque = NULL }, NULL),
+                    ==, 0);
+    g_assert_cmpint(dwcp_session_vacate(&session, &stream[0], 0), ==, 0);
+    g_assert_cmpint(dwcp_session_vacate(&session, &stream[0], 0), ==,
+                    -ETIMEDOUT);
+    g_assert_cmpint(dwcp_session_vacate(&session, &stream[1], 0), ==, 0);
+    dwcp_session_occupied(&session, 1);
+    g_assert_cmpint(dwcp_session_vacate(&session, &stream[0], 0), ==, 0);
+    g_assert_cmpint(dwcp_session_vacate(&session, &stream[1], 0), ==,
+                    -ETIMEDOUT);
+    dwcp_session_clear(&session);
+}
+
 /* Two were offered a session: the one that confirms first has the target. */
 static void test_faster(void)
 {
@@ -401,5 +461,7 @@ int main(int argc, char **argv)
     g_test_add_func("/peer-resume/go-again", test_go_again);
     g_test_add_func("/peer-resume/sealed-again", test_sealed_again);
     g_test_add_func("/peer-resume/replaced", test_replaced);
+    g_test_add_func("/peer-resume/overtaken", test_overtaken);
+    g_test_add_func("/peer-resume/place", test_place);
     return g_test_run();
 }
