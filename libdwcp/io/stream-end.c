@@ -127,14 +127,16 @@ static void connection_lost(DwcpStream *stream, const DwcpError *err)
     dwcp_session_fail(stream->session, err, local);
 }
 
-/* May the session go on without this connection? */
+/* May the session go on without this connection?  A target that has sealed waits
+ * for a source that has not heard so, and for the rest of channel 0. */
 static bool goes_on(const DwcpStream *stream)
 {
     DwcpSession *session = stream->session;
 
     return stream->broken && atomic_load(&session->resume) &&
            !atomic_load(&session->dead) && !atomic_load(&session->closing) &&
-           dwcp_session_phase(session) != DWCP_PHASE_SEALED;
+           (dwcp_session_phase(session) != DWCP_PHASE_SEALED ||
+            (session->role == DWCP_ROLE_TARGET && stream->index == 0));
 }
 
 /*

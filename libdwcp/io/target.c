@@ -159,6 +159,20 @@ static uint64_t silence_limit_ms(DwcpSession *session)
                : session->silence_ms_max;
 }
 
+/* Whoever reads channel 0 of a target that has sealed does not wait for ever for
+ * a source that does not come back. */
+static void sealed_check(DwcpSession *session, uint64_t now_ns)
+{
+    pthread_mutex_lock(&session->lock);
+    if (!session->streams[0] && !session->lost && session->pump &&
+        session->down_ns && now_ns > session->down_ns &&
+        now_ns - session->down_ns > session->switchover_ms_max * 1000000ull) {
+        session->lost = true;
+        dwcp_pump_hang_up(session->pump);
+    }
+    pthread_mutex_unlock(&session->lock);
+}
+
 void dwcp_target_watch(DwcpTarget *target)
 {
     DwcpSession *session = &target->session;
@@ -168,6 +182,9 @@ void dwcp_target_watch(DwcpTarget *target)
     DwcpError err;
     int rc = 0;
 
+    if (phase == DWCP_PHASE_SEALED) {
+        sealed_check(session, now_ns);
+    }
     if (phase == DWCP_PHASE_CONNECTING || phase == DWCP_PHASE_SEALED ||
         phase == DWCP_PHASE_FAILED) {
         return;

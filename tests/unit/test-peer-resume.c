@@ -297,6 +297,7 @@ static void test_sealed_again(void)
     raw_expect(raw.fd, DWCP_RECORD_READY, body);
     raw_record(raw.fd, DWCP_RECORD_GO, NULL, 0);
     g_assert_cmpint(end_wait_go(&target), ==, 1);
+    end_take(&target);
     hello = raw_hello_resuming(0, raw.answer.session);
     for (i = 0; i < 2; i++) {
         raw_reset(raw.fd);
@@ -310,6 +311,9 @@ static void test_sealed_again(void)
         raw_expect(raw.fd, DWCP_RECORD_BEGIN, body);
         raw_expect(raw.fd, DWCP_RECORD_READY, body);
         raw_expect(raw.fd, DWCP_RECORD_SEALED, body);
+        /* Channel 0 has outlived the connection, too. */
+        g_assert_cmpint(send(target.channel, "x", 1, MSG_NOSIGNAL), ==, 1);
+        raw_expect(raw.fd, DWCP_RECORD_CHANNEL, body);
     }
     /* The others are not asked back. */
     close(raw.fd);
