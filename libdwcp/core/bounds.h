@@ -83,7 +83,9 @@
 
 /*
  * A session that has lost all its connections tries to make new ones for this
- * long, before END.  libvirt's own limits follow it.
+ * long, before END.  libvirt's own limits follow it.  For as long it bears with
+ * connections that come and break without anything that moves between them,
+ * after END for the silence limit.
  */
 #define DWCP_RESUME_MS_DEFAULT 60000u
 /* A connection is given up when what was sent on it is not acknowledged for so

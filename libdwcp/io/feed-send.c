@@ -164,6 +164,7 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
     pthread_mutex_unlock(&feed->lock);
     if (moved) {
         atomic_store(&feed->session->progress_ns, dwcp_now_ns());
+        atomic_store(&feed->session->moved_ns, dwcp_now_ns());
     }
     return rc < 0 ? dwcp_fail(err, -EPROTO, "stream %u: ACK out of window",
                               stream->index)

@@ -20,6 +20,7 @@ struct DwcpPump {
     bool user_reads; /* false once writing to the user has failed */
     bool rests;      /* until the peer's RESUME */
     bool queued_eof; /* on this connection */
+    uint64_t peer_received; /* as its last RESUME said */
 };
 
 DwcpPump *dwcp_pump_new(DwcpSession *session)
@@ -69,6 +70,10 @@ int dwcp_pump_resume(DwcpPump *pump, const DwcpResume *resume, DwcpError *err)
 
     if (rc == 0) {
         pump->rests = false;
+    }
+    if (rc == 0 && resume->received > pump->peer_received) {
+        pump->peer_received = resume->received;
+        atomic_store(&pump->session->moved_ns, dwcp_now_ns());
     }
     return rc;
 }
@@ -292,6 +297,7 @@ static int record_window(DwcpPump *pump, uint64_t consumed, DwcpError *err)
 
     if (rc == 0 && consumed != before) {
         atomic_store(&pump->session->consumed_ns, dwcp_now_ns());
+        atomic_store(&pump->session->moved_ns, dwcp_now_ns());
     }
     return rc;
 }
@@ -327,6 +333,11 @@ int dwcp_pump_tick(DwcpPump *pump, DwcpError *err)
 bool dwcp_pump_shut(const DwcpPump *pump)
 {
     return !dwcp_channel_room(&pump->channel);
+}
+
+bool dwcp_pump_owes(const DwcpPump *pump)
+{
+    return pump->channel.sent > pump->channel.peer_consumed;
 }
 
 void dwcp_pump_flush(DwcpPump *pump)

@@ -70,6 +70,9 @@ int dwcp_pump_tick(DwcpPump *pump, DwcpError *err) DWCP_CHECKED;
  * consumed? */
 bool dwcp_pump_shut(const DwcpPump *pump);
 
+/* dwcp_pump_owes: is there something that the peer has not consumed? */
+bool dwcp_pump_owes(const DwcpPump *pump);
+
 /* dwcp_pump_flush: the session ends well: queue and hand on what is left */
 void dwcp_pump_flush(DwcpPump *pump);
 

@@ -76,6 +76,8 @@ typedef struct DwcpSession {
     atomic_ullong progress_ns; /* last byte of a frame sent, frame acknowledged,
                                 * or frame held back by the rate's limit */
     atomic_ullong consumed_ns; /* the peer last consumed bytes of channel 0 */
+    atomic_ullong moved_ns;    /* the peer last had something more: a frame, or
+                                * bytes of channel 0 */
     _Atomic DwcpCipher cipher; /* of the stream that came last */
     /* counters; written by stream threads */
     atomic_ullong wire_bytes;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/fail.h"
+#include "io/pump.h"
 #include "io/source.h"
 
 /* No wake-up is lost, so this might be for ever. */
@@ -99,6 +100,9 @@ static int first_connect(DwcpStream *stream, DwcpError *err)
 typedef struct Again {
     uint64_t since_ns;         /* the connection was lost; 0 = none was */
     uint64_t refused_since_ns; /* all attempts since were refused; 0 = not */
+    uint64_t flaps_since_ns; /* losses, with nothing that moved between them; 0 =
+                              * there was none */
+    uint64_t stood_ns; /* the connection came to stand */
     uint32_t backoff_ms;
 } Again;
 
@@ -178,6 +182,43 @@ static int again_check(DwcpStream *stream, const Again *again,
     return 0;
 }
 
+/* One that stood for so long was judged by its own silence. */
+static void count_flap(DwcpSession *session, Again *again)
+{
+    uint64_t now_ns = dwcp_now_ns();
+
+    if (!again->flaps_since_ns ||
+        atomic_load(&session->moved_ns) > again->flaps_since_ns ||
+        now_ns - again->stood_ns > session->silence_ms_max * 1000000ull) {
+        again->flaps_since_ns = now_ns;
+    }
+}
+
+/*
+ * Connections that come and break while nothing moves that should: each is too
+ * short for what looks at one alone, and together they may not last for ever.
+ */
+static int flap_check(DwcpStream *stream, const Again *again, DwcpError *err)
+{
+    DwcpSource *source = dwcp_source_of(stream);
+    const DwcpSession *session = stream->session;
+    uint32_t limit_ms = session->resume_ms_max;
+    bool ended = atomic_load(&source->ended_ns);
+
+    if (ended && session->silence_ms_max < limit_ms) {
+        limit_ms = session->silence_ms_max;
+    }
+    if ((!ended && !dwcp_feed_pending_pages(&source->feed) &&
+         !dwcp_pump_owes(session->pump)) ||
+        dwcp_now_ns() - again->flaps_since_ns <= limit_ms * 1000000ull) {
+        return 0;
+    }
+    return dwcp_fail(err, -ETIMEDOUT,
+                     "the connection was lost again and again, and nothing "
+                     "moved for %u ms",
+                     limit_ms);
+}
+
 /* A little longer each time, but never past a limit. */
 static void back_off(DwcpStream *stream, Again *again)
 {
@@ -209,8 +250,16 @@ static int connect_again(DwcpStream *stream, Again *again, DwcpError *err)
     int rc = 0;
 
     if (!tried) {
-        *again = (Again){ .since_ns = dwcp_now_ns(),
-                          .backoff_ms = DWCP_BACKOFF_MS_MIN };
+        again->since_ns = dwcp_now_ns();
+        again->refused_since_ns = 0;
+        again->backoff_ms = DWCP_BACKOFF_MS_MIN;
+    }
+    count_flap(stream->session, again);
+    if (stream->index == 0 && session_lives(stream->session)) {
+        rc = flap_check(stream, again, err);
+        if (rc < 0) {
+            return rc;
+        }
     }
     for (rest(stream); session_lives(stream->session); rest(stream)) {
         if (tried && stream->index == 0) {
@@ -231,6 +280,7 @@ static int connect_again(DwcpStream *stream, Again *again, DwcpError *err)
             again->refused_since_ns = dwcp_now_ns();
         }
         if (rc == 0) {
+            again->stood_ns = dwcp_now_ns();
             dwcp_feed_wake(stream->role); /* who waits for a connection */
             return 0;
         }
@@ -245,7 +295,8 @@ static int connect_again(DwcpStream *stream, Again *again, DwcpError *err)
 static void keep_place(DwcpStream *stream, bool connected)
 {
     DwcpFeed *feed = stream->role;
-    Again again = { .backoff_ms = DWCP_BACKOFF_MS_MIN };
+    Again again = { .backoff_ms = DWCP_BACKOFF_MS_MIN,
+                    .stood_ns = dwcp_now_ns() };
     bool lost = !connected;
     DwcpError err;
     int rc = 0;
