@@ -168,12 +168,14 @@ static void *listener_run(void *opaque)
 
     while (!atomic_load(&session->closing)) {
         pthread_mutex_lock(&session->lock);
-        /* After GO a source may come to ask for what it has not heard. */
+        /* After GO a source may come to ask for what it has not heard, and
+         * after a failure to hear of it. */
         crowd = target->handshakes >= DWCP_HANDSHAKES_MAX;
         full = crowd ||
                (session->phase == DWCP_PHASE_SEALED &&
                 !atomic_load(&session->resume)) ||
-               session->phase == DWCP_PHASE_FAILED;
+               (session->phase == DWCP_PHASE_FAILED &&
+                !dwcp_target_owes_reason_locked(target));
         pthread_mutex_unlock(&session->lock);
         fds[0].fd = full ? -1 : target->listen_fd;
         timeout_ns = dwcp_session_tick_ns(session);

@@ -93,10 +93,13 @@ static Lookup *lookup_new(const char *host, const char *port, int family)
     return lookup;
 }
 
+/* Who comes to a target that has failed is told so. */
 static bool given_up(const DwcpStream *stream)
 {
-    return atomic_load(&stream->cut) || atomic_load(&stream->session->dead) ||
-           atomic_load(&stream->session->closing);
+    const DwcpSession *session = stream->session;
+
+    return atomic_load(&stream->cut) || atomic_load(&session->closing) ||
+           (session->role == DWCP_ROLE_SOURCE && atomic_load(&session->dead));
 }
 
 /* The condition is the helper's, so a cancel is noticed by looking. */

@@ -85,7 +85,7 @@ static void drain(DwcpStream *stream, bool farewell)
  * Tell the peer why the session failed, if that is ours to tell: on every
  * stream, or a peer that waits for lost connections would wait for us.
  */
-static void say_goodbye(DwcpStream *stream)
+void dwcp_stream_farewell(DwcpStream *stream)
 {
     DwcpSession *session = stream->session;
     DwcpError err = { 0 };
@@ -179,6 +179,6 @@ bool dwcp_stream_ended(DwcpStream *stream, int rc, DwcpError *err)
     if (early) {
         connection_lost(stream, err);
     }
-    say_goodbye(stream);
+    dwcp_stream_farewell(stream);
     return false;
 }

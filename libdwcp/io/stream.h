@@ -208,6 +208,12 @@ int dwcp_stream_queue_u64(DwcpStream *stream, DwcpRecordType type,
 bool dwcp_stream_queue_busy(DwcpStream *stream);
 
 /*
+ * dwcp_stream_farewell: tell the peer why the session failed, if that is ours to
+ * tell; of a stream that has shaken hands and is not adopted
+ */
+void dwcp_stream_farewell(DwcpStream *stream);
+
+/*
  * dwcp_stream_loop: run until the session or the connection ends
  *
  * If the connection ends too early, that fails the session, unless lost

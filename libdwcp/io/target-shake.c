@@ -54,6 +54,14 @@ static bool may_ask_again(const DwcpSession *session, const DwcpHello *hello)
     return hello->stream == 0 && atomic_load(&session->resume);
 }
 
+bool dwcp_target_owes_reason_locked(const DwcpTarget *target)
+{
+    const DwcpSession *session = &target->session;
+
+    return session->phase == DWCP_PHASE_FAILED && session->tell_peer &&
+           target->claimed && atomic_load(&session->resume);
+}
+
 /* JOIN: may overtake the CONFIRM of stream 0, so wait for it. */
 static void judge_join_locked(DwcpTarget *target, const DwcpShake *shake,
                               const DwcpHello *hello, DwcpWelcome *welcome)
@@ -74,7 +82,8 @@ static void judge_join_locked(DwcpTarget *target, const DwcpShake *shake,
         dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SESSION,
                             "there is no such session here");
     } else if (session->phase == DWCP_PHASE_CONNECTING ||
-               session->phase == DWCP_PHASE_FAILED ||
+               (session->phase == DWCP_PHASE_FAILED &&
+                !dwcp_target_owes_reason_locked(target)) ||
                (session->phase == DWCP_PHASE_SEALED &&
                 !may_ask_again(session, hello))) {
         dwcp_welcome_refuse(welcome, DWCP_REFUSAL_SESSION,
@@ -275,7 +284,10 @@ static int adopt(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
     }
     stream->again = !new && stream->index == 0;
     rc = open_stream(target, shake, features, err);
-    if (rc == 0) {
+    if (rc == 0 && atomic_load(&target->session.dead)) {
+        dwcp_stream_farewell(stream); /* it comes to hear why */
+        rc = dwcp_fail(err, -ECANCELED, "the session has failed");
+    } else if (rc == 0) {
         rc = replace(target, shake, err);
     }
     if (rc < 0 && new) {

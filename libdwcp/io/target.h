@@ -65,6 +65,10 @@ int dwcp_listener_start(DwcpTarget *target, int listen_fd,
 int dwcp_target_shake(DwcpTarget *target, DwcpStream *stream,
                       DwcpError *err) DWCP_CHECKED;
 
+/* dwcp_target_owes_reason_locked: has the session failed of something that a
+ * source without a connection, which may come again, is to hear? */
+bool dwcp_target_owes_reason_locked(const DwcpTarget *target);
+
 /* dwcp_listener_stop: join the listener and all its streams' threads */
 void dwcp_listener_stop(DwcpTarget *target);
 

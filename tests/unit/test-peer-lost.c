@@ -1,7 +1,8 @@
 /*
  * Ends that fail, or cannot go on, while connections are lost
  *
- * Proves that GO is not said while nobody would hear it; that a target whose host refuses
+ * Proves that a source which comes back hears why its target has failed; that
+ * GO is not said while nobody would hear it; that a target whose host refuses
  * is given up; and that connections which move nothing do not keep a session.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -30,6 +31,39 @@ static void wait_streams(End *end, unsigned streams)
             dwcp_target_stats(end->target, &stats);
         }
     } while (stats.streams != streams);
+}
+
+/* A source that was away is told what has become of its target. */
+static void test_told(gconstpointer opaque)
+{
+    unsigned index = (unsigned)GPOINTER_TO_INT(opaque);
+    DwcpTargetOptions for_target = end_target_options();
+    DwcpHello hello = raw_hello_resuming(0, NULL);
+    uint8_t *body = g_malloc0(RAW_BODY_MAX);
+    unsigned times;
+    char port[8];
+    End target;
+    Raw raw;
+
+    for_target.resume_ms_max = 0;
+    end_target(&target, &for_target, port);
+    raw_shake(&raw, port, &hello);
+    end_wait_connected(&target);
+    raw_reset(raw.fd);
+    wait_streams(&target, 0);
+    dwcp_target_cancel(target.target);
+    hello = raw_hello_resuming(index, raw.answer.session);
+    for (times = 0; times < 3; times++) { /* whoever comes, and as often */
+        raw_shake(&raw, port, &hello);
+        raw_expect(raw.fd, DWCP_RECORD_ABORT, body);
+        g_assert_cmpuint(dwcp_get_le32(body), ==, ECANCELED);
+        g_assert_cmpint(strncmp((char *)body + 4, "the target cancelled", 20),
+                        ==, 0);
+        raw_until_closed(raw.fd);
+        close(raw.fd);
+    }
+    end_free(&target);
+    g_free(body);
 }
 
 /* A source with one stream, and a target that resumes. */
@@ -146,6 +180,10 @@ static void test_flaps(gconstpointer opaque)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_data_func("/peer-lost/told/first", GINT_TO_POINTER(0),
+                         test_told);
+    g_test_add_data_func("/peer-lost/told/other", GINT_TO_POINTER(1),
+                         test_told);
     g_test_add_func("/peer-lost/go-into-void", test_go_into_void);
     g_test_add_func("/peer-lost/refused", test_refused);
     g_test_add_data_func("/peer-lost/flaps", GINT_TO_POINTER(false),
