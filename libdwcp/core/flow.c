@@ -54,17 +54,25 @@ static uint32_t median(uint32_t *values, unsigned count)
     return count ? values[(count - 1) / 2] : 0;
 }
 
-uint32_t dwcp_flows_rtt_us(const DwcpFlowInfo *infos, unsigned count)
+static uint32_t rtt_of(const DwcpFlowInfo *infos, unsigned count,
+                       uint32_t silent_ms_max)
 {
     uint32_t srtt_us[DWCP_STREAMS_MAX];
     unsigned i, known = 0;
 
     for (i = 0; i < count; i++) {
-        if (infos[i].srtt_us) {
+        if (infos[i].srtt_us && infos[i].silent_ms <= silent_ms_max) {
             srtt_us[known++] = infos[i].srtt_us;
         }
     }
-    return median(srtt_us, known);
+    return known ? median(srtt_us, known) : 0;
+}
+
+uint32_t dwcp_flows_rtt_us(const DwcpFlowInfo *infos, unsigned count)
+{
+    uint32_t news_us = rtt_of(infos, count, DWCP_FLOW_NEWS_MS);
+
+    return news_us ? news_us : rtt_of(infos, count, UINT32_MAX);
 }
 
 uint32_t dwcp_flows_min_rtt_us(const DwcpFlowInfo *infos, unsigned count)

@@ -40,6 +40,8 @@
 #define DWCP_FLOW_ROUND_NS 50000000ull
 /* Rounds that a retransmission counts as of late. */
 #define DWCP_FLOW_LOSS_ROUNDS 8u
+/* A smoothed RTT is news for so long after the last acknowledgement. */
+#define DWCP_FLOW_NEWS_MS 200u
 
 /*
  * DwcpFlowInfo: one stream at a tick; the fields of struct tcp_info, of which
@@ -58,6 +60,7 @@ typedef struct DwcpFlowInfo {
     uint32_t min_rtt_us;        /* UINT32_MAX = not known yet */
     uint32_t peer_window_bytes; /* tcpi_snd_wnd; 0 = an older kernel */
     uint32_t unsent_bytes;      /* tcpi_notsent_bytes */
+    uint32_t silent_ms;         /* tcpi_last_ack_recv */
     bool loss_blind;            /* TCP_CONGESTION is bbr or its like */
 } DwcpFlowInfo;
 
@@ -108,7 +111,8 @@ void dwcp_flows_init(DwcpFlows *flows);
 bool dwcp_flows_tick(DwcpFlows *flows, const DwcpFlowInfo *infos,
                      unsigned count, uint64_t now_ns, DwcpFlowRound *round);
 
-/* dwcp_flows_rtt_us: smoothed, of the median stream; 0 = not known */
+/* dwcp_flows_rtt_us: smoothed, of the median stream of those that have news, or
+ * if none has of all; 0 = not known.  The others remember what the path was. */
 uint32_t dwcp_flows_rtt_us(const DwcpFlowInfo *infos, unsigned count);
 /* dwcp_flows_min_rtt_us: the least that any remembers; UINT32_MAX = not known */
 uint32_t dwcp_flows_min_rtt_us(const DwcpFlowInfo *infos, unsigned count);

@@ -12,8 +12,8 @@
  *                  internet's codec budget and datacenter's streams
  *
  * each after three windows in a row that say so.  A change of the path shows
- * after 1.75 s at most: half a window that still has the old median, and
- * three.
+ * after 1.4 s at most (half a window that still has the old median, and three),
+ * and what the kernel needs to smooth its RTT anew.
  *
  * Slow and fast.  A link is known to be fast when a window's median rate is
  * 1 Gbit/s or more, whatever limits it: a link delivers no more than it can.
@@ -56,7 +56,7 @@
 
 #include "dwcp/dwcp.h"
 
-#define DWCP_MODE_SAMPLE_MS 50u
+#define DWCP_MODE_SAMPLE_MS 40u
 #define DWCP_MODE_WINDOW 10u /* samples */
 #define DWCP_MODE_WINDOWS 3u /* in a row before a change */
 #define DWCP_MODE_NEAR_US 10000u
@@ -64,7 +64,7 @@
 #define DWCP_MODE_FAST_BYTES_PER_S 125000000ull
 #define DWCP_MODE_SLOW_BYTES_PER_S 75000000ull
 /* A window without samples for this long begins anew, and so do the three. */
-#define DWCP_MODE_GAP_MS 250u
+#define DWCP_MODE_GAP_MS 200u
 /* A probe is asked for once in this time and believed for so long, */
 #define DWCP_MODE_PROBE_MS 10000u
 /* but for this long only when the RTT has grown by a quarter since. */

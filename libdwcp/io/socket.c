@@ -372,10 +372,10 @@ void dwcp_socket_measure(int fd, DwcpSocketState *state)
             .min_rtt_us = info.tcpi_min_rtt,
             .peer_window_bytes = info.tcpi_snd_wnd,
             .unsent_bytes = info.tcpi_notsent_bytes,
+            .silent_ms = info.tcpi_last_ack_recv,
             .loss_blind = loss_blind(fd),
         };
         /* Probes of a window that is closed do not count as such. */
         state->in_flight = info.tcpi_unacked > 0;
-        state->silent_ms = info.tcpi_last_ack_recv;
     }
 }

@@ -66,12 +66,10 @@ int dwcp_write_exact(DwcpStream *stream, const void *data, size_t length,
  *
  * @flow: without its id
  * @in_flight: packets are on their way
- * @silent_ms: since the last acknowledgement came
  */
 struct DwcpSocketState {
     DwcpFlowInfo flow;
     bool in_flight;
-    uint32_t silent_ms;
 };
 
 void dwcp_socket_measure(int fd, DwcpSocketState *state);

@@ -189,7 +189,7 @@ static int stall_check(DwcpStream *stream, const DwcpSocketState *state,
     if (!state->in_flight) {
         stream->idle_ns = now_ns;
     }
-    if (!atomic_load(&session->resume) || state->silent_ms <= limit_ms ||
+    if (!atomic_load(&session->resume) || state->flow.silent_ms <= limit_ms ||
         now_ns - stream->idle_ns <= limit_ms * 1000000ull) {
         return 0;
     }

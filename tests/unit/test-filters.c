@@ -165,7 +165,7 @@ static void test_stack(void)
 /* What has no meaning for a fault reaches the socket through all of them. */
 static void test_through(void)
 {
-    DwcpSocketState state = { .silent_ms = 77 };
+    DwcpSocketState state = { .flow.silent_ms = 77 };
     Wire wire;
 
     wire_up(&wire, "short:most=9;stall:after=1M;delay:by=1s");

@@ -220,6 +220,24 @@ static void test_comings(void)
     g_assert_cmpuint(bench.round.rate_bytes_per_s, ==, COUNT * 12500000ull);
 }
 
+/* A stream that has long heard nothing remembers the path as it was. */
+static void test_news(void)
+{
+    DwcpFlowInfo infos[3] = {
+        { .srtt_us = 90000, .silent_ms = DWCP_FLOW_NEWS_MS + 1 },
+        { .srtt_us = 91000, .silent_ms = 5000 },
+        { .srtt_us = 4000, .silent_ms = DWCP_FLOW_NEWS_MS },
+    };
+
+    g_assert_cmpuint(dwcp_flows_rtt_us(infos, 3), ==, 4000);
+    infos[2].silent_ms = 6000;
+    g_assert_cmpuint(dwcp_flows_rtt_us(infos, 3), ==, 90000);
+    infos[2].silent_ms = 0;
+    infos[2].srtt_us = 0; /* acknowledged, and not measured yet */
+    g_assert_cmpuint(dwcp_flows_rtt_us(infos, 3), >=, 90000);
+    g_assert_cmpuint(dwcp_flows_rtt_us(infos, 0), ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -227,5 +245,6 @@ int main(int argc, char **argv)
     g_test_add_func("/flow/loss", test_loss);
     g_test_add_func("/flow/rounds", test_rounds);
     g_test_add_func("/flow/comings", test_comings);
+    g_test_add_func("/flow/news", test_news);
     return g_test_run();
 }

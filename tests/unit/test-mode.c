@@ -110,7 +110,7 @@ static void test_void_samples(void)
     unsigned i;
 
     dwcp_mode_init(&state, 5 * S);
-    for (i = 0; i < 400; i++) { /* 1 s; 1.2 s at least are needed */
+    for (i = 0; i < 360; i++) { /* 0.9 s; 0.96 s at least are needed */
         sample.now_ns += 5 * MS / 2;
         (void)dwcp_mode_sample(&state, &sample);
     }

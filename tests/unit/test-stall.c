@@ -31,7 +31,7 @@ void __wrap_dwcp_socket_measure(int fd, DwcpSocketState *state)
     __real_dwcp_socket_measure(fd, state);
     (void)atomic_compare_exchange_strong(&watched, &none, fd);
     if (fd == atomic_load(&watched)) {
-        state->silent_ms = 60000;
+        state->flow.silent_ms = 60000;
         state->in_flight = atomic_fetch_add(&looks, 1) > 12 ||
                            !atomic_load(&idle_first);
     }
