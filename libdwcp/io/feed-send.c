@@ -33,6 +33,22 @@ static void follow_rate(DwcpStream *stream, uint64_t rate_bytes_per_s)
     }
 }
 
+/* How long must @frame wait for the session's own limit and the host's?  0:
+ * neither holds it back, and its bytes were taken. */
+static uint64_t wait_locked(DwcpFeed *feed, const DwcpFrame *frame,
+                            uint64_t now_ns)
+{
+    uint64_t wait_ns = dwcp_pacer_wait_ns(&feed->pacer, now_ns);
+
+    if (!wait_ns && feed->hostcap.cap) {
+        wait_ns = dwcp_hostcap_take(&feed->hostcap, frame->length, now_ns);
+    }
+    if (!wait_ns) {
+        dwcp_pacer_take(&feed->pacer, frame->length, now_ns);
+    }
+    return wait_ns;
+}
+
 DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
 {
     DwcpFeed *feed = stream->role;
@@ -59,7 +75,7 @@ DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
             feed->dry_since_ns = now_ns;
         }
     } else {
-        *wait_ns = dwcp_pacer_wait_ns(&feed->pacer, now_ns);
+        *wait_ns = wait_locked(feed, frame, now_ns);
         if (*wait_ns) {
             feed->paced = true;
             /* That nothing moves is then our own doing. */
@@ -68,7 +84,6 @@ DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
         }
     }
     if (frame) {
-        dwcp_pacer_take(&feed->pacer, frame->length, now_ns);
         feed->ready = frame->next;
         if (!feed->ready) {
             feed->ready_end = &feed->ready;

@@ -30,6 +30,7 @@
 #define DWCP_IO_FEED_H
 
 #include "core/codec.h"
+#include "core/hostcap.h"
 #include "core/pacer.h"
 #include "core/seqset.h"
 #include "io/stream.h"
@@ -68,6 +69,7 @@ typedef struct DwcpFeed {
     DwcpStream *streams[DWCP_STREAMS_MAX]; /* of the idle bits */
     DwcpSeqset acked;
     DwcpPacer pacer;
+    DwcpHostcapMember hostcap; /* asked once the pacer has nothing against it */
     uint64_t rate_bytes_per_s; /* measured */
     uint64_t rate_ns, rate_bytes;
     unsigned level_now;
@@ -76,7 +78,8 @@ typedef struct DwcpFeed {
     uint64_t dry_ns, dry_since_ns; /* streams had taken all; 0 = they have not */
     uint64_t zero_pages, zstd_pages, raw_pages, again_bytes;
 
-    bool paced; /* a stream has waited for the pacer since dwcp_feed_pressure */
+    bool paced; /* a stream has waited for one of them since
+                 * dwcp_feed_pressure */
 
     /* written by the migration thread / under lock; read anywhere */
     atomic_ullong put_pages, acked_pages;

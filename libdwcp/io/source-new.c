@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/fail.h"
+#include "io/capmap.h"
 #include "io/source.h"
 
 #define WORKERS_DEFAULT_MAX 8u
@@ -208,6 +209,12 @@ int dwcp_source_new(const DwcpSourceOptions *options, DwcpSource **out,
     rc = options_apply(source, options, err);
     if (rc == 0) {
         rc = feed_setup(source, options, err);
+    }
+    if (rc == 0 && options->host_cap) {
+        rc = dwcp_capmap_join(&source->feed.hostcap, *options->host_cap, err);
+        if (rc < 0) {
+            dwcp_feed_clear(&source->feed);
+        }
     }
     if (rc < 0) {
         dwcp_session_clear(&source->session);

@@ -11,6 +11,7 @@
 
 #include "core/fail.h"
 #include "io/block.h"
+#include "io/capmap.h"
 #include "io/source.h"
 
 int dwcp_source_connect(DwcpSource *source, DwcpError *err)
@@ -274,6 +275,9 @@ void dwcp_source_stats(DwcpSource *source, DwcpStats *stats)
     now.pending_bytes = dwcp_source_pending_bytes(source);
     pthread_mutex_lock(&source->feed.lock);
     now.level = source->feed.level_now;
+    now.host_cap_bytes_per_s =
+        source->feed.hostcap.cap ? atomic_load(&source->feed.hostcap.cap->rate)
+                                 : 0;
     now.zero_pages = source->feed.zero_pages;
     now.zstd_pages = source->feed.zstd_pages;
     now.raw_pages = source->feed.raw_pages;
@@ -305,6 +309,7 @@ void dwcp_source_free(DwcpSource *source)
     for (i = 0; i < source->streams_started; i++) {
         dwcp_stream_free(source->streams[i]);
     }
+    dwcp_capmap_leave(&source->feed.hostcap);
     dwcp_feed_clear(&source->feed);
     dwcp_session_clear(&source->session);
     free(source->blocks);

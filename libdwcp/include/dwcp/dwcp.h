@@ -172,6 +172,7 @@ typedef struct DwcpStats {
     uint64_t dry_ms;       /* in all, for so long nothing that was handed over
                             * waited for a stream: rates of such times say what
                             * the user gave, not what the path takes (source) */
+    uint64_t host_cap_bytes_per_s; /* of all that share it; 0 = none (source) */
 } DwcpStats;
 
 /* ------------------------------------------------------------ source -- */
@@ -192,6 +193,10 @@ typedef struct DwcpSource DwcpSource;
  *                           their family fits, and again after a connection was
  *                           lost; at most @streams, if that is not 0.  On
  *                           success the library owns them
+ * @host_cap: a memfd with the cap on what all migrations of this host send
+ *            together, which the sources of other processes have as well
+ *            (docs/wire.md); NULL: none.  Sealed against shrinking at least.  On
+ *            success the library owns it
  * @resume_ms_max: how long a session that has lost all its connections tries
  *                 to make new ones before END; 0 = default, 60000;
  *                 DWCP_RESUME_NEVER
@@ -220,6 +225,7 @@ typedef struct DwcpSourceOptions {
     DwcpKeys keys;
     const int *sockets;
     unsigned sockets_count;
+    const int *host_cap;
     uint32_t resume_ms_max;
     uint32_t page_size;
     unsigned streams;
@@ -339,7 +345,8 @@ DWCP_API uint64_t dwcp_source_acked_bytes(DwcpSource *source);
 /*
  * dwcp_source_set_rate: limit what all streams send together
  *
- * @bytes_per_s: wire bytes per second; 0 = no limit
+ * @bytes_per_s: bytes of pages on the wire per second, before encryption; 0 = no
+ *               limit.  A host's cap holds besides
  */
 DWCP_API void dwcp_source_set_rate(DwcpSource *source, uint64_t bytes_per_s);
 
