@@ -56,6 +56,7 @@ typedef struct DwcpFlowInfo {
     uint64_t rwnd_limited_us;   /* (sum) */
     uint64_t sndbuf_limited_us; /* (sum) */
     uint32_t retrans_segs;      /* (sum) tcpi_total_retrans; may wrap */
+    uint32_t acks;              /* (sum) tcpi_segs_in, about; may wrap */
     uint32_t srtt_us;           /* tcpi_rtt; 0 = not known yet */
     uint32_t min_rtt_us;        /* UINT32_MAX = not known yet */
     uint32_t peer_window_bytes; /* tcpi_snd_wnd; 0 = an older kernel */

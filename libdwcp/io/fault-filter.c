@@ -311,6 +311,13 @@ static void fault_set_unsent(DwcpTransport *transport, uint32_t bytes)
     below->ops->set_unsent(below, bytes);
 }
 
+static void fault_set_pace(DwcpTransport *transport, uint64_t bytes_per_s)
+{
+    DwcpTransport *below = ((Fault *)transport)->below;
+
+    below->ops->set_pace(below, bytes_per_s);
+}
+
 static void fault_shutdown(DwcpTransport *transport, bool reset)
 {
     DwcpTransport *below = ((Fault *)transport)->below;
@@ -350,6 +357,7 @@ DwcpTransport *dwcp_fault_new(DwcpFaults *faults, unsigned number,
         .poll = fault_poll,
         .measure = fault_measure,
         .set_unsent = fault_set_unsent,
+        .set_pace = fault_set_pace,
         .shutdown = fault_shutdown,
         .close = fault_close,
     };

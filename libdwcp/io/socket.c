@@ -279,6 +279,19 @@ void dwcp_socket_set_unsent(int fd, uint32_t bytes)
                      sizeof(lowat));
 }
 
+void dwcp_socket_set_pace(int fd, uint64_t bytes_per_s)
+{
+    /* Kernels before 4.20 take no more than 32 bits of it. */
+    const uint32_t less = bytes_per_s < UINT32_MAX ? (uint32_t)bytes_per_s
+                                                   : UINT32_MAX;
+
+    if (setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s,
+                   sizeof(bytes_per_s)) < 0) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &less,
+                         sizeof(less));
+    }
+}
+
 /* Options are an improvement, never a condition: failures are ignored. */
 void dwcp_socket_prepare(int fd)
 {
@@ -368,6 +381,7 @@ void dwcp_socket_measure(int fd, DwcpSocketState *state)
             .rwnd_limited_us = info.tcpi_rwnd_limited,
             .sndbuf_limited_us = info.tcpi_sndbuf_limited,
             .retrans_segs = info.tcpi_total_retrans,
+            .acks = info.tcpi_segs_in,
             .srtt_us = info.tcpi_rtt,
             .min_rtt_us = info.tcpi_min_rtt,
             .peer_window_bytes = info.tcpi_snd_wnd,

@@ -54,6 +54,10 @@ void dwcp_socket_prepare(int fd);
  * flight: anything queued there is downtime that nothing can overtake */
 void dwcp_socket_set_unsent(int fd, uint32_t bytes);
 
+/* dwcp_socket_set_pace: of what is sent from now on, queued or not; UINT64_MAX = no
+ * limit */
+void dwcp_socket_set_pace(int fd, uint64_t bytes_per_s);
+
 /* dwcp_read_exact, dwcp_write_exact: all @length bytes by @deadline_ns
  * Returns: 0; -ETIMEDOUT, -ECANCELED, -ECONNRESET (closed), or errno. */
 int dwcp_read_exact(DwcpStream *stream, void *data, size_t length,

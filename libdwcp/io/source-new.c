@@ -155,12 +155,15 @@ static int options_apply(DwcpSource *source, const DwcpSourceOptions *options,
         range_check("level", options->level, DWCP_LEVEL_AUTO, DWCP_LEVEL_MAX,
                     err) < 0 ||
         range_check("mode", (long)options->mode, DWCP_MODE_MEASURED,
-                    (long)DWCP_MODE_COUNT - 1, err) < 0) {
+                    (long)DWCP_MODE_COUNT - 1, err) < 0 ||
+        range_check("priority", (long)options->priority,
+                    DWCP_PRIORITY_NORMAL, DWCP_PRIORITY_LOW, err) < 0) {
         return -EINVAL;
     }
     if (sockets_check(options, source->streams_max, err) < 0) {
         return -EINVAL;
     }
+    source->yields = options->priority == DWCP_PRIORITY_LOW;
     source->family = options->family;
     source->host = strdup(options->host);
     source->port = strdup(options->port);

@@ -1,6 +1,6 @@
 /*
- * What kind of path a source has and how many streams it needs, judged from what
- * its connections tell
+ * What kind of path a source has, how many streams it needs and, if its priority
+ * is low, how fast it may send, judged from what its connections tell
  *
  * Each stream's thread samples its own connection; stream 0's, when it samples
  * its own, collects what the others have found last and asks the modules of
@@ -77,8 +77,38 @@ static void judge_count(DwcpSource *source, const DwcpFlowInfo *infos,
     };
 
     dwcp_feed_pressure(&source->feed, &tick.paced, &tick.backlog);
+    tick.paced |= source->yields; /* more streams are no way to yield */
     if (dwcp_streams_tick(&source->count, &tick)) {
         dwcp_source_steer_to(source, source->count.wanted);
+    }
+}
+
+static void judge_pace(DwcpSource *source, const DwcpFlowInfo *infos,
+                       unsigned count, uint64_t now_ns)
+{
+    (void)dwcp_ledbat_tick(&source->ledbat, infos, count,
+                           source->path.mode == DWCP_MODE_DATACENTER, now_ns);
+    atomic_store(&source->pace, source->ledbat.rate_bytes_per_s);
+}
+
+/*
+ * The stream's part of what the session may send.  The kernel keeps it, so it
+ * holds for what is in the socket already, and packets leave one by one: a
+ * token bucket for frames would make each a burst, and a queue.  From END on
+ * the guest stands still, and waits for nobody.
+ */
+static void follow_pace(DwcpSource *source, DwcpStream *stream)
+{
+    uint64_t pace = atomic_load(&source->pace);
+
+    if (atomic_load(&source->ended_ns)) {
+        pace = UINT64_MAX;
+    } else {
+        pace /= atomic_load(&source->feed.streams_wanted);
+    }
+    if (pace != stream->pace) {
+        stream->pace = pace;
+        stream->transport->ops->set_pace(stream->transport, pace);
     }
 }
 
@@ -99,10 +129,16 @@ void dwcp_source_sample(DwcpStream *stream, uint64_t now_ns)
         count = collect(source, infos);
         judge_count(source, infos, count, now_ns);
         judge_mode(source, infos, count, now_ns);
+        if (source->yields) {
+            judge_pace(source, infos, count, now_ns);
+        }
         if (dwcp_source_start_streams(source, NULL) < 0) {
             /* The session goes on with those that there are. */
             dwcp_source_steer_to(source, source->streams_started);
         }
+    }
+    if (source->yields) {
+        follow_pace(source, stream);
     }
 }
 
@@ -129,6 +165,10 @@ void dwcp_source_steer_init(DwcpSource *source,
 {
     uint64_t now_ns = dwcp_now_ns();
 
+    dwcp_ledbat_init(&source->ledbat);
+    if (source->yields) {
+        atomic_store(&source->pace, source->ledbat.rate_bytes_per_s);
+    }
     dwcp_mode_init(&source->path, now_ns);
     if (options->mode != DWCP_MODE_MEASURED) {
         dwcp_mode_pin(&source->path, options->mode, now_ns);

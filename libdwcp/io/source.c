@@ -266,6 +266,8 @@ void dwcp_source_stats(DwcpSource *source, DwcpStats *stats)
     DwcpStats now = { .size = stats->size };
 
     dwcp_session_stats(&source->session, &now);
+    now.pace_bytes_per_s =
+        atomic_load(&source->ended_ns) ? 0 : atomic_load(&source->pace);
     now.streams_wanted = atomic_load(&source->feed.streams_wanted);
     now.workers = source->workers_wanted;
     now.mode = atomic_load(&source->mode);

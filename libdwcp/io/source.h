@@ -7,6 +7,7 @@
 #ifndef DWCP_IO_SOURCE_H
 #define DWCP_IO_SOURCE_H
 
+#include "core/ledbat.h"
 #include "core/streams.h"
 #include "io/feed.h"
 #include "io/socket.h"
@@ -25,6 +26,7 @@ struct DwcpSource {
     int family;
     unsigned streams_max, workers_wanted; /* streams: that there may ever be */
     bool adaptive; /* the user left their count to us */
+    bool yields;   /* DWCP_PRIORITY_LOW */
 
     /* set before the first put, then read-only */
     DwcpSourceBlock *blocks;
@@ -38,8 +40,10 @@ struct DwcpSource {
     /* stream 0's thread only */
     DwcpModeState path;
     DwcpStreams count; /* of the streams */
+    DwcpLedbat ledbat;
     /* written by stream 0's thread, read anywhere */
     _Atomic DwcpMode mode;
+    atomic_ullong pace; /* bytes/s of all streams; 0 = does not yield, or not yet */
 
     /* stream 0's thread until it ends, then _free's */
     DwcpAddresses addresses;

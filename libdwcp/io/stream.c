@@ -150,6 +150,7 @@ void dwcp_stream_close(DwcpStream *stream, bool reset)
     stream->sent_frames = stream->acked_frames = 0;
     stream->tcp_acked_bytes = stream->idle_ns = 0;
     stream->unsent_bytes = 0;
+    stream->pace = 0;
     stream->in_held = stream->want_out = false;
     stream->broken = stream->retired = false;
     stream->again = stream->resumed = false;

@@ -138,6 +138,7 @@ struct DwcpStream {
     } *unacked;
     uint64_t sent_frames, acked_frames;
     uint32_t unsent_bytes; /* source: as the socket was told; 0 = not yet */
+    uint64_t pace; /* the same, bytes/s; 0 = as it was made */
 
     /* guarded by out_lock */
     pthread_mutex_t out_lock;

@@ -43,6 +43,11 @@ static void tcp_measure(DwcpTransport *transport, DwcpSocketState *state)
     dwcp_socket_measure(fd_of(transport), state);
 }
 
+static void tcp_set_pace(DwcpTransport *transport, uint64_t bytes_per_s)
+{
+    dwcp_socket_set_pace(fd_of(transport), bytes_per_s);
+}
+
 static void tcp_set_unsent(DwcpTransport *transport, uint32_t bytes)
 {
     dwcp_socket_set_unsent(fd_of(transport), bytes);
@@ -77,6 +82,7 @@ DwcpTransport *dwcp_tcp_init(DwcpTcp *tcp)
         .poll = tcp_poll,
         .measure = tcp_measure,
         .set_unsent = tcp_set_unsent,
+        .set_pace = tcp_set_pace,
         .shutdown = tcp_shutdown,
         .close = tcp_close,
     };

@@ -42,6 +42,8 @@ typedef struct DwcpTransportOps {
     void (*measure)(DwcpTransport *transport, DwcpSocketState *state);
     /* Bytes that may be held beyond what is in flight. */
     void (*set_unsent)(DwcpTransport *transport, uint32_t bytes);
+    /* Of what is sent from now on, queued or not; UINT64_MAX = no limit. */
+    void (*set_pace)(DwcpTransport *transport, uint64_t bytes_per_s);
     /* The peer sees the end of what was sent; @reset: of all, at once. */
     void (*shutdown)(DwcpTransport *transport, bool reset);
     /* Closes what is below, then frees itself if it was allocated. */

@@ -148,7 +148,11 @@ static void flow_step(Fluid *fluid, FluidFlow *flow, double flight,
     flow->acked += flow->delivered * dt;
     flow->busy_s += dt;
     flow->rwnd_s += flow->held ? dt : 0;
-    flow->srtt_s += (rtt_s - flow->srtt_s) * MIN(1, dt / rtt_s * 4);
+    flow->acks += flow->delivered * dt / FLUID_MSS / 2;
+    flow->srtt_s +=
+        (rtt_s - flow->srtt_s) *
+        (fluid->per_ack ? 1 - pow(7.0 / 8, flow->delivered * dt / FLUID_MSS / 2)
+                        : MIN(1, dt / rtt_s * 4));
     flow->min_rtt_s = MIN(flow->min_rtt_s, rtt_s);
     segments = share * dt / FLUID_MSS;
     lost = segments * fluid->loss + dropped / FLUID_MSS;
@@ -180,6 +184,9 @@ static void step(Fluid *fluid, double dt)
                                : fluid->demand_total / (begun ? begun : 1);
         if (i < fluid->paced_count) {
             fluid->flows[i].demand = fluid->paced_total / fluid->paced_count;
+        }
+        if (fluid->flows[i].pace) {
+            fluid->flows[i].demand = fluid->flows[i].pace;
         }
         flights[i] = flow_flight(fluid, &fluid->flows[i], rtt_s);
         total += flights[i];
@@ -230,6 +237,7 @@ unsigned fluid_infos(const Fluid *fluid, DwcpFlowInfo infos[DWCP_STREAMS_MAX])
             .busy_us = (uint64_t)(flow->busy_s * 1e6),
             .rwnd_limited_us = (uint64_t)(flow->rwnd_s * 1e6),
             .retrans_segs = (uint32_t)flow->retrans,
+            .acks = (uint32_t)flow->acks,
             .srtt_us = (uint32_t)(flow->srtt_s * 1e6),
             .min_rtt_us = (uint32_t)(flow->min_rtt_s * 1e6),
             .peer_window_bytes =

@@ -42,6 +42,8 @@ typedef struct FluidFlow {
     bool startup;            /* BBR */
     double peer_window;      /* bytes; 0 = no limit */
     double demand;           /* bytes/s; 0 = no limit */
+    double pace;             /* the same, of this flow alone */
+    double acks;
     double acked, delivered; /* bytes; bytes/s in the last step */
     double retrans, busy_s, rwnd_s, srtt_s, min_rtt_s;
     bool idle, held; /* by the application, by the peer's window */
@@ -61,6 +63,7 @@ typedef struct Fluid {
     unsigned paced_count;
     double early; /* slow start ends at this part of what others leave of the
                    * link, as by HyStart's ACK trains; 0 = at a queue only */
+    bool per_ack; /* the smoothed RTT follows the ACKs, one for two segments */
     bool hidden; /* TCP_INFO does not show that it is the application */
 
     FluidFlow flows[DWCP_STREAMS_MAX];

@@ -1,7 +1,8 @@
 /*
  * What a source makes of its path: mode and number of streams
  *
- * Proves that the mode of a real session is measured from its own connections,
+ * Proves that a session of low priority is paced, until END, and no other; that the
+ * mode of a real session is measured from its own connections,
  * and that a pin holds; that streams come and go while pages flow, as the
  * controller says, with connections breaking meanwhile, and the target's memory
  * equals the source's at the end; that a stream which retires loses nothing and
@@ -14,6 +15,7 @@
 #include <glib.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "breaker.h"
@@ -42,6 +44,7 @@ typedef struct How {
     unsigned streams;
     DwcpMode mode;
     int level;
+    DwcpPriority priority;
     bool keyed, never; /* never: the target does not know RESUME */
     bool steered;      /* the controller has its say */
 } How;
@@ -65,6 +68,7 @@ static void case_new(Case *c, uint64_t pages, How how)
     for_source.keys = for_target.keys;
     for_source.streams = how.streams;
     for_source.mode = how.mode;
+    for_source.priority = how.priority;
     for_source.level = how.level;
     end_source(&c->source, &for_source);
     c->source.source->count.pinned |= !how.steered;
@@ -140,6 +144,51 @@ static void test_measured(void)
     }
     dwcp_target_stats(c.target.target, &stats);
     g_assert_cmpint(stats.mode, ==, 0);
+    case_free(&c);
+}
+
+/* What the kernel keeps of the stream's rate; UINT64_MAX = all. */
+static uint64_t pace_of(Case *c, unsigned index)
+{
+    uint64_t pace = 0;
+    socklen_t length = sizeof(pace);
+
+    g_assert_cmpint(getsockopt(c->source.source->streams[index]->tcp.fd,
+                               SOL_SOCKET, SO_MAX_PACING_RATE, &pace, &length),
+                    ==, 0);
+    return pace;
+}
+
+/* A session of low priority is paced on every stream, one that came late as
+ * well, until END. */
+static void test_yields(gconstpointer opaque)
+{
+    const How *how = opaque;
+    bool low = how->priority == DWCP_PRIORITY_LOW;
+    unsigned i;
+    Case c;
+
+    case_new(&c, LARGE, *how);
+    case_begin(&c);
+    await_streams(&c, DWCP_STREAMS_DEFAULT);
+    dwcp_source_steer_to(c.source.source, 12);
+    await_streams(&c, 12);
+    memset(c.source.ram, 1, LARGE * PAGE);
+    put_all(&c);
+    for (i = 0; i < 12; i++) {
+        while (low && pace_of(&c, i) > stats_of(&c).pace_bytes_per_s) {
+            (void)poll(NULL, 0, 1);
+        }
+        g_assert_true((pace_of(&c, i) < UINT64_MAX) == low);
+    }
+    g_assert_true((stats_of(&c).pace_bytes_per_s > 0) == low);
+    g_assert_cmpint(dwcp_source_end(c.source.source), ==, 0);
+    for (i = 0; i < 12; i++) {
+        while (pace_of(&c, i) != UINT64_MAX) {
+            (void)poll(NULL, 0, 1);
+        }
+    }
+    g_assert_cmpuint(stats_of(&c).pace_bytes_per_s, ==, 0);
     case_free(&c);
 }
 
@@ -422,11 +471,14 @@ static void test_alone(void)
 int main(int argc, char **argv)
 {
     static const How raw = { .level = 0 }, zstd = { .level = 1 },
-                     keyed = { .level = 1, .keyed = true };
+                     keyed = { .level = 1, .keyed = true },
+                     low = { .priority = DWCP_PRIORITY_LOW };
 
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/source-steer/mode/measured", test_measured);
     g_test_add_func("/source-steer/mode/pinned", test_pinned);
+    g_test_add_data_func("/source-steer/yields/low", &low, test_yields);
+    g_test_add_data_func("/source-steer/yields/normal", &raw, test_yields);
     g_test_add_data_func("/source-steer/retire/raw", &raw, test_retire);
     g_test_add_data_func("/source-steer/retire/zstd", &zstd, test_retire);
     g_test_add_data_func("/source-steer/retire/keyed", &keyed, test_retire);

@@ -139,6 +139,13 @@ typedef enum DwcpMode {
     DWCP_MODE_HYBRID = 3,     /* else, and until it is known */
 } DwcpMode;
 
+/* DwcpPriority: of a session against others on its path */
+typedef enum DwcpPriority {
+    DWCP_PRIORITY_NORMAL = 0, /* as TCP shares it */
+    DWCP_PRIORITY_LOW = 1,    /* takes what others leave, until
+                               * dwcp_source_end: then the guest waits */
+} DwcpPriority;
+
 /*
  * DwcpStats: counters of one session
  *
@@ -172,6 +179,8 @@ typedef struct DwcpStats {
     uint64_t dry_ms;       /* in all, for so long nothing that was handed over
                             * waited for a stream: rates of such times say what
                             * the user gave, not what the path takes (source) */
+    uint64_t pace_bytes_per_s; /* what low priority allows now; 0 = no matter
+                                * (source) */
     uint64_t host_cap_bytes_per_s; /* of all that share it; 0 = none (source) */
 } DwcpStats;
 
@@ -204,6 +213,7 @@ typedef struct DwcpSource DwcpSource;
  * @streams: 1 to DWCP_STREAMS_MAX; 0: begin with DWCP_STREAMS_DEFAULT, then as
  *           many as the path needs, if lost connections are replaced
  * @mode: DWCP_MODE_MEASURED, or what it is to be taken for
+ * @priority: see there
  * @workers: 1 to DWCP_WORKERS_MAX; default: the online processors, at most 8
  * @level: zstd level, 0 (raw) to DWCP_LEVEL_MAX; or DWCP_LEVEL_AUTO: frame by
  *         frame 2, or 3 while a slow link is full
@@ -230,6 +240,7 @@ typedef struct DwcpSourceOptions {
     uint32_t page_size;
     unsigned streams;
     DwcpMode mode;
+    DwcpPriority priority;
     unsigned workers;
     int level;
     uint32_t queue_bytes_max;
