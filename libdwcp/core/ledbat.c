@@ -20,6 +20,7 @@
 void dwcp_ledbat_init(DwcpLedbat *ledbat)
 {
     memset(ledbat, 0, sizeof(*ledbat));
+    ledbat->holds = true;
     ledbat->rate_bytes_per_s = DWCP_LEDBAT_RATE_START;
 }
 
@@ -276,6 +277,7 @@ static void round_end(DwcpLedbat *ledbat, const Round *round, unsigned count,
     if (!ledbat->base_us || !round->rtt_us) {
         return;
     }
+    ledbat->holds = round->rate >= 0.9 * (double)ledbat->rate_bytes_per_s;
     ledbat->rtt_us = round->rtt_us;
     ledbat->queue_us = round->rtt_us - ledbat->base_us;
     if ((uint64_t)round->rate > ledbat->peak ||

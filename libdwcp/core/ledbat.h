@@ -58,6 +58,7 @@
 
 typedef struct DwcpLedbat {
     uint64_t rate_bytes_per_s; /* the answer, for all streams together */
+    bool holds; /* the streams carried nine tenths of it in the last round */
     uint32_t queue_us;         /* in the last round; for statistics */
     uint32_t base_us;          /* 0 = not known */
 

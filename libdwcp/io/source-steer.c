@@ -77,7 +77,8 @@ static void judge_count(DwcpSource *source, const DwcpFlowInfo *infos,
     };
 
     dwcp_feed_pressure(&source->feed, &tick.paced, &tick.backlog);
-    tick.paced |= source->yields; /* more streams are no way to yield */
+    /* More streams are no way around the pace. */
+    tick.paced |= source->yields && source->ledbat.holds;
     if (dwcp_streams_tick(&source->count, &tick)) {
         dwcp_source_steer_to(source, source->count.wanted);
     }

@@ -194,6 +194,7 @@ static void beside(const Path *path, unsigned others)
                    path->mbit, path->rtt_s * 1e3, others, world->acked[0],
                    world->acked[2], alone);
     g_assert_cmpfloat(world->acked[0], <=, 0.1);
+    g_assert_true(world->sessions[0].holds);
     g_assert_cmpfloat(world->acked[2], >=, 0.9 * alone);
     fluid_leave(&world->fluid, STREAMS);
     while ((double)world->sessions[0].rate_bytes_per_s <
@@ -251,6 +252,7 @@ static void test_application(void)
                    world->rate_least / world->fluid.capacity,
                    world->rate_most / world->fluid.capacity);
     g_assert_cmpfloat(world->acked[0], >=, 0.19);
+    g_assert_false(world->sessions[0].holds);
     g_assert_cmpfloat(world->rate_most, <=, 0.6 * world->fluid.capacity);
     world->most = 0;
     world_run(world, 5);
