@@ -4,8 +4,8 @@
 A paused guest whose memory is random moves alone for a while; then iperf3
 sends over the same link, and leaves again. Before that iperf3 is alone. What
 the link carries is the emulator's word, what the migration sent of it is
-QEMU's; the rest is iperf3's. Shares are of the link, measured from 10 s after
-a change on; back is the time until the migration has 0.85 of the link again.
+QEMU's; the rest is iperf3's. Shares are of the link, measured once what joined
+has had time to grow; back is the time until the migration has 0.85 of the link again.
 """
 
 import statistics
@@ -125,8 +125,8 @@ def beside(bed, cell, setting, args, source, target):
         record['alone'] = sent.between(begin, time.monotonic()) / rate
         iperf = Iperf(bed, args.flows)
         try:
-            begin = time.monotonic() + SETTLE_S
-            time.sleep(SETTLE_S + args.seconds)
+            begin = time.monotonic() + args.settle
+            time.sleep(args.settle + args.seconds)
             end = time.monotonic()
         finally:
             iperf.close()
@@ -141,15 +141,20 @@ def beside(bed, cell, setting, args, source, target):
     record['iperf'] = meter.between(begin, end, 'first') / (end - begin) / \
         rate - record['beside']
     record['back_s'] = sent.back(left, BACK_SHARE * rate)
+    if args.verbose:
+        record['steps'] = [
+            round((last[1] - first[1]) / (last[0] - first[0]) / rate, 2)
+            for first, last in zip(sent.samples[::5], sent.samples[5::5])]
     return record
 
 
 def run_one(bed, cell, setting, args):
     """One turn; returns a record."""
     record = {'cell': cell.name, 'label': setting.label, 'ok': False}
-    seconds = 2 * args.seconds + 2 * SETTLE_S + BACK_S
+    # Beside iperf3 it should send little.
+    seconds = 1.4 * args.seconds + 0.4 * args.settle + SETTLE_S + BACK_S
     if args.priority != 'low':
-        seconds += args.seconds
+        seconds += args.seconds + args.settle
     guest = guests.Guest('random', transport.memory_mib(cell, seconds),
                          has_beat=False)
     more = bed.machine_options()
@@ -185,6 +190,11 @@ def add_arguments(one):
                      help="iperf3's")
     one.add_argument('--seconds', type=float, default=20, metavar='S',
                      help='how long each share is measured')
+    one.add_argument('--verbose', action='store_true',
+                     help='what the migration sent, each half second')
+    one.add_argument('--settle', type=float, default=30, metavar='S',
+                     help='how long iperf3 has before it is measured; CUBIC '
+                     'needs long on long links')
     one.add_argument('--repeat', type=int, default=1, metavar='N')
 
 
