@@ -13,6 +13,7 @@
 #include "core/keys.h"
 #include "io/fault.h"
 #include "io/pump.h"
+#include "io/rdma.h"
 #include "io/stream.h"
 
 /* How long a stream that ends waits for stream 0 to tell why. */
@@ -345,6 +346,7 @@ void dwcp_session_stats(DwcpSession *session, DwcpStats *stats)
     stats->memory_bytes = atomic_load(&session->memory_bytes);
     stats->cipher = atomic_load(&session->cipher);
     stats->streams_lost = atomic_load(&session->streams_lost);
+    dwcp_rdma_stats(session, stats);
     pthread_mutex_lock(&session->lock);
     stats->streams = dwcp_session_count_locked(session);
     stats->rtt_us = session->rtt_us;

@@ -35,6 +35,7 @@ typedef struct DwcpSession {
     uint32_t silence_ms_max;
     uint32_t switchover_ms_max;
     uint32_t resume_ms_max; /* DWCP_RESUME_NEVER */
+    DwcpRdma rdma_wish;
     void *role_data; /* the DwcpSource or DwcpTarget */
     DwcpTransportWrap *wrap; /* what is put on each connection, or NULL */
     uint8_t base_key[DWCP_KEY_BYTES]; /* of the first connection, if keyed */
@@ -65,6 +66,8 @@ typedef struct DwcpSession {
     unsigned resumes; /* times that one stood again */
     uint64_t rtt_us;
     uint64_t ready_ns; /* when READY came (source) or was said (target) */
+    DwcpRdmaState rdma; /* io/rdma.h */
+    char rdma_why[DWCP_RDMA_WHY_BYTES];
 
     /* written under lock, read anywhere */
     atomic_bool dead;    /* FAILED */
@@ -83,6 +86,8 @@ typedef struct DwcpSession {
     atomic_ullong wire_bytes;
     atomic_ullong memory_bytes;
     atomic_uint streams_lost;
+    atomic_uint rdma_first_pieces;
+    atomic_ullong rdma_bytes, rdma_registered_bytes;
 } DwcpSession;
 
 /* dwcp_session_init: Returns: 0; -EINVAL (keys, page size; faults, if they are

@@ -14,6 +14,7 @@
 
 #include "core/fail.h"
 #include "io/capmap.h"
+#include "io/rdma.h"
 #include "io/source.h"
 
 #define WORKERS_DEFAULT_MAX 8u
@@ -209,7 +210,10 @@ int dwcp_source_new(const DwcpSourceOptions *options, DwcpSource **out,
         free(source);
         return rc;
     }
-    rc = options_apply(source, options, err);
+    rc = dwcp_rdma_init(&source->session, options->rdma, err);
+    if (rc == 0) {
+        rc = options_apply(source, options, err);
+    }
     if (rc == 0) {
         rc = feed_setup(source, options, err);
     }

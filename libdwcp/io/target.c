@@ -11,10 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "core/bytes.h"
 #include "core/fail.h"
 #include "io/pump.h"
+#include "io/rdma.h"
 
 int dwcp_target_new(const DwcpTargetOptions *options, DwcpTarget **out,
                     DwcpError *err)
@@ -34,9 +36,15 @@ int dwcp_target_new(const DwcpTargetOptions *options, DwcpTarget **out,
         return rc;
     }
     target->listen_fd = -1;
+    rc = dwcp_rdma_init(&target->session, options->rdma, err);
     target->listen_wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (target->listen_wake_fd < 0) {
+    if (rc == 0 && target->listen_wake_fd < 0) {
         rc = dwcp_fail(err, -errno, "eventfd: %s", strerror(errno));
+    }
+    if (rc < 0) {
+        if (target->listen_wake_fd >= 0) {
+            close(target->listen_wake_fd);
+        }
         dwcp_session_clear(&target->session);
         free(target);
         return rc;

@@ -147,6 +147,41 @@ typedef enum DwcpPriority {
 } DwcpPriority;
 
 /*
+ * DwcpRdma: may pages travel by RDMA, from guest RAM into guest RAM?
+ *
+ * RDMA is plain text: only with DWCP_SECURITY_NONE.  The session itself stays
+ * on TCP, and so do the pages where RDMA does not come to be or ends early; the
+ * statistics then say why.
+ *
+ * While it is in use, guest RAM is pinned piece by piece, each with all its
+ * pages: it must not be discarded or remapped (balloon, MADV_DONTNEED).
+ */
+typedef enum DwcpRdma {
+    DWCP_RDMA_OFF = 0,
+    DWCP_RDMA_ON = 1,   /* whatever the path is; _new and connecting fail
+                         * without a device of our own */
+    DWCP_RDMA_AUTO = 2, /* source: once the session is in datacenter mode;
+                         * target: if the source wants it */
+} DwcpRdma;
+
+/* DwcpRdmaState: how far it has come */
+typedef enum DwcpRdmaState {
+    DWCP_RDMA_UNUSED = 0,  /* not wanted, or not possible: see rdma_why */
+    DWCP_RDMA_WAITING = 1, /* for a peer, for datacenter mode, for its set-up */
+    DWCP_RDMA_ACTIVE = 2,  /* it carries all pages */
+    DWCP_RDMA_ENDED = 3,   /* it did: to the end, or see rdma_why */
+} DwcpRdmaState;
+
+#define DWCP_RDMA_WHY_BYTES 160u
+
+/*
+ * dwcp_rdma_check: is RDMA built in, and has this host a device?
+ *
+ * Returns: 0; -ENOTSUP it was built without; -ENODEV.
+ */
+DWCP_API int dwcp_rdma_check(DwcpError *err) DWCP_CHECKED;
+
+/*
  * DwcpStats: counters of one session
  *
  * @size is set by the caller to sizeof(DwcpStats); a newer library fills only
@@ -182,6 +217,14 @@ typedef struct DwcpStats {
     uint64_t pace_bytes_per_s; /* what low priority allows now; 0 = no matter
                                 * (source) */
     uint64_t host_cap_bytes_per_s; /* of all that share it; 0 = none (source) */
+    DwcpRdmaState rdma;
+    unsigned rdma_first_pieces; /* of guest RAM that were registered, or being
+                                 * registered, when the first page was written
+                                 * by RDMA (source) */
+    uint64_t rdma_bytes; /* of guest RAM written by RDMA (source) */
+    uint64_t rdma_registered_bytes;      /* of guest RAM that are pinned now */
+    char rdma_why[DWCP_RDMA_WHY_BYTES]; /* why it is unused or ended early; one
+                                         * line, or empty */
 } DwcpStats;
 
 /* ------------------------------------------------------------ source -- */
@@ -226,6 +269,7 @@ typedef struct DwcpSource DwcpSource;
  *                  default 30000; less than twice the target's, or GO may come
  *                  to a target that has given up
  * @switchover_ms_max: the same once dwcp_source_end was called; default 5000
+ * @rdma: default off
  */
 typedef struct DwcpSourceOptions {
     const char *host;
@@ -247,6 +291,7 @@ typedef struct DwcpSourceOptions {
     uint32_t queue_ms_max;
     uint32_t silence_ms_max;
     uint32_t switchover_ms_max;
+    DwcpRdma rdma;
     DwcpEvents events;
 } DwcpSourceOptions;
 
@@ -254,8 +299,9 @@ typedef struct DwcpSourceOptions {
  * dwcp_source_new: make a source that is not connected yet
  *
  * Returns: 0 and *@out, to be freed with dwcp_source_free; -EINVAL an option
- * is out of range, -ENOTSUP the security is unset or unknown, -ENOMEM,
- * -EMFILE.
+ * is out of range, -ENOTSUP the security is unset or unknown, or RDMA is on and
+ * is not built in or would have to be encrypted, -ENODEV it is on and there is
+ * no device, -ENOMEM, -EMFILE.
  */
 DWCP_API int dwcp_source_new(const DwcpSourceOptions *options,
                              DwcpSource **out, DwcpError *err) DWCP_CHECKED;
@@ -426,6 +472,7 @@ typedef struct DwcpTarget DwcpTarget;
  * @silence_ms_max: as for the source; the session fails after it, and when
  *                  dwcp_target_ready was called and GO does not come in twice
  *                  that time
+ * @rdma: default off
  */
 typedef struct DwcpTargetOptions {
     DwcpSecurity security;
@@ -433,6 +480,7 @@ typedef struct DwcpTargetOptions {
     uint32_t resume_ms_max;
     uint32_t page_size;
     uint32_t silence_ms_max;
+    DwcpRdma rdma;
     DwcpEvents events;
 } DwcpTargetOptions;
 
