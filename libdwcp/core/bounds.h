@@ -106,6 +106,31 @@
 /* Segments under one key: 64 GiB, far below where AES-GCM gives way. */
 #define DWCP_REKEY_SEGMENTS (1u << 20)
 
+/*
+ * RDMA (core/lane.h).  Messages that the source has sent and that were not
+ * answered: so many receive buffers wait for them, so that a receiver is always
+ * ready.  With 2 MiB each they are far more than a path holds.
+ */
+#define DWCP_LANE_CREDITS 64u
+/* Guest bytes written and not acknowledged: they are downtime if the guest
+ * stops.  The path's own share is less: 100 Gbit/s times 0.1 ms is 1.2 MiB. */
+#define DWCP_LANE_FLIGHT_BYTES (8u << 20)
+/* Frames that look ahead of the one that is written, for their pieces. */
+#define DWCP_LANE_STAGED 8u
+/* Guest RAM is registered in pieces, aligned: pinning one takes some
+ * milliseconds, and the keys of a TiB are 65536 at either end. */
+#define DWCP_PIECE_BYTES (16u << 20)
+/* Pieces that were asked for and not written yet: the first page is written
+ * when so many are registered at the most. */
+#define DWCP_PIECES_AHEAD 2u
+/* From the offer to a lane that stands; then until TCP has drained. */
+#define DWCP_LANE_SETUP_MS 10000u
+/* Strangers that a target turns away before it gives its offer up. */
+#define DWCP_LANE_ATTEMPTS_MAX 8u
+/* A lane on which nothing is acknowledged for so long is lost; after END half
+ * the switchover limit. */
+#define DWCP_LANE_STALL_MS DWCP_STALL_MS
+
 /* A connection must finish its handshake in this time, connect included. */
 #define DWCP_HANDSHAKE_MS 10000u
 /* Connections that a listener serves at once before they belong to it. */
@@ -119,6 +144,8 @@ _Static_assert(DWCP_CONTROL_QUEUE_MAX > 2 * DWCP_CONTROL_BODY_MAX,
                "a full record must fit behind a full record");
 _Static_assert(DWCP_HANDSHAKES_MAX > DWCP_STREAMS_MAX,
                "all streams of a session may join at once");
+_Static_assert(DWCP_PIECE_BYTES % (DWCP_CHUNK_PAGES * DWCP_PAGE_SIZE_MAX) == 0,
+               "no chunk stands in two pieces");
 _Static_assert(DWCP_FRAME_CHUNKS_MAX < DWCP_NUMBERS_AHEAD_MAX / 64,
                "a frame takes little of the window");
 

@@ -30,6 +30,8 @@
 #define DWCP_FEATURE_AES_GCM (1ull << 4)
 /* Lost connections are replaced; else the first ends the session. */
 #define DWCP_FEATURE_RESUME (1ull << 5)
+/* An RDMA lane may carry the pages (core/lane.h); never in a keyed session. */
+#define DWCP_FEATURE_RDMA (1ull << 6)
 #define DWCP_PROFILE_V1                                                        \
     (DWCP_FEATURE_PAGES | DWCP_FEATURE_ZSTD | DWCP_FEATURE_CHANNELS |          \
      DWCP_FEATURE_SWITCHOVER)

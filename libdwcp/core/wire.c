@@ -8,6 +8,7 @@
 
 #include "core/bytes.h"
 #include "core/fail.h"
+#include "core/lane.h"
 
 /* Who sends a type. */
 #define SOURCE 1u
@@ -41,6 +42,11 @@ static const struct {
     [DWCP_RECORD_ABORT] = { "ABORT", 4, 4 + DWCP_ABORT_TEXT_MAX, BOTH, true },
     [DWCP_RECORD_RESUME] = { "RESUME", DWCP_RESUME_BODY, DWCP_RESUME_BODY, BOTH,
                              false },
+    [DWCP_RECORD_RDMA_ASK] = { "RDMA_ASK", 0, 0, SOURCE, false },
+    [DWCP_RECORD_RDMA_OFFER] = { "RDMA_OFFER", DWCP_LANE_OFFER_BODY,
+                                 DWCP_LANE_OFFER_BODY, TARGET, false },
+    [DWCP_RECORD_RDMA_DOWN] = { "RDMA_DOWN", 8, DWCP_LANE_DOWN_BODY_MAX, BOTH,
+                                false },
 };
 
 #define RECORD_TYPES (sizeof(record_shapes) / sizeof(record_shapes[0]))

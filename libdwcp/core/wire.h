@@ -30,6 +30,9 @@ typedef enum DwcpRecordType {
     DWCP_RECORD_PONG = 12,       /* target to source, stream 0 */
     DWCP_RECORD_ABORT = 13,      /* both ways, any stream */
     DWCP_RECORD_RESUME = 14,     /* both ways, a stream 0 that came again */
+    DWCP_RECORD_RDMA_ASK = 15,   /* source to target, stream 0 */
+    DWCP_RECORD_RDMA_OFFER = 16, /* target to source, stream 0 */
+    DWCP_RECORD_RDMA_DOWN = 17,  /* both ways, stream 0 */
 } DwcpRecordType;
 
 #define DWCP_RECORD_HEADER 8u

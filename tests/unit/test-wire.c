@@ -41,6 +41,10 @@ static const struct {
     [DWCP_RECORD_PING] = { "ping", 8, 8 },
     [DWCP_RECORD_PONG] = { "pong", 8, 8 },
     [DWCP_RECORD_ABORT] = { "abort", 4, 204 },
+    [DWCP_RECORD_RESUME] = { "resume", 18, 18 },
+    [DWCP_RECORD_RDMA_ASK] = { "rdma-ask", 0, 0 },
+    [DWCP_RECORD_RDMA_OFFER] = { "rdma-offer", 24, 24 },
+    [DWCP_RECORD_RDMA_DOWN] = { "rdma-down", 8, 208 },
 };
 
 static void header(uint8_t *out, uint8_t type, uint32_t length)
