@@ -49,6 +49,34 @@ static uint64_t wait_locked(DwcpFeed *feed, const DwcpFrame *frame,
     return wait_ns;
 }
 
+DwcpFrame *dwcp_feed_next_locked(DwcpFeed *feed, uint64_t now_ns,
+                                 uint64_t *wait_ns)
+{
+    DwcpFrame *frame = feed->ready;
+
+    if (!frame) {
+        if (feed->pulled == feed->ring_in && !feed->dry_since_ns) {
+            feed->dry_since_ns = now_ns;
+        }
+        return NULL;
+    }
+    *wait_ns = wait_locked(feed, frame, now_ns);
+    if (*wait_ns) {
+        feed->paced = true;
+        /* That nothing moves is then our own doing. */
+        atomic_store(&feed->session->progress_ns, now_ns);
+        return NULL;
+    }
+    feed->ready = frame->next;
+    if (!feed->ready) {
+        feed->ready_end = &feed->ready;
+    }
+    feed->ready_bytes -= frame->length;
+    feed->pulled += frame->count;
+    pthread_cond_signal(&feed->work);
+    return frame;
+}
+
 DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
 {
     DwcpFeed *feed = stream->role;
@@ -63,35 +91,19 @@ DwcpFrame *dwcp_feed_pull(DwcpStream *stream, uint64_t *wait_ns)
     }
     pthread_mutex_lock(&feed->lock);
     if ((stream->index == 0 && !feed->begun) ||
-        stream->index >= atomic_load(&feed->streams_wanted)) {
+        stream->index >= atomic_load(&feed->streams_wanted) ||
+        feed->way == DWCP_WAY_LANE) {
         pthread_mutex_unlock(&feed->lock);
-        return NULL; /* BEGIN will end the wait, or it was the last frame */
+        return NULL; /* BEGIN will end the wait, or the lane's end, or it was
+                      * the last frame */
     }
-    frame = feed->ready;
-    if (!frame) {
+    if (!feed->ready) {
         feed->streams[stream->index] = stream;
         feed->idle |= 1ull << stream->index;
-        if (feed->pulled == feed->ring_in && !feed->dry_since_ns) {
-            feed->dry_since_ns = now_ns;
-        }
-    } else {
-        *wait_ns = wait_locked(feed, frame, now_ns);
-        if (*wait_ns) {
-            feed->paced = true;
-            /* That nothing moves is then our own doing. */
-            atomic_store(&feed->session->progress_ns, now_ns);
-            frame = NULL;
-        }
     }
+    frame = dwcp_feed_next_locked(feed, now_ns, wait_ns);
     if (frame) {
-        feed->ready = frame->next;
-        if (!feed->ready) {
-            feed->ready_end = &feed->ready;
-        }
-        feed->ready_bytes -= frame->length;
-        feed->pulled += frame->count;
         feed->idle &= ~(1ull << stream->index);
-        pthread_cond_signal(&feed->work);
     }
     rate = feed->rate_bytes_per_s;
     pthread_mutex_unlock(&feed->lock);
@@ -133,6 +145,14 @@ static void measure_locked(DwcpFeed *feed, uint64_t bytes, uint64_t now_ns)
     }
 }
 
+void dwcp_feed_sent_locked(DwcpFeed *feed, DwcpFrame *frame, uint64_t now_ns)
+{
+    measure_locked(feed, frame->length, now_ns);
+    frame->next = feed->spare;
+    feed->spare = frame;
+    pthread_cond_signal(&feed->work);
+}
+
 void dwcp_feed_sent(DwcpStream *stream, DwcpFrame *frame)
 {
     DwcpFeed *feed = stream->role;
@@ -142,11 +162,21 @@ void dwcp_feed_sent(DwcpStream *stream, DwcpFrame *frame)
         (struct DwcpUnacked){ frame->number, frame->count, frame->pages,
                               (uint32_t)frame->length };
     pthread_mutex_lock(&feed->lock);
-    measure_locked(feed, frame->length, now_ns);
-    frame->next = feed->spare;
-    feed->spare = frame;
-    pthread_cond_signal(&feed->work);
+    dwcp_feed_sent_locked(feed, frame, now_ns);
     pthread_mutex_unlock(&feed->lock);
+}
+
+int dwcp_feed_acked_locked(DwcpFeed *feed, uint64_t number, uint32_t count,
+                           uint32_t pages)
+{
+    uint32_t i;
+    int rc = 0;
+
+    for (i = 0; i < count && rc >= 0; i++) {
+        rc = dwcp_seqset_add(&feed->acked, number + i);
+    }
+    atomic_fetch_add(&feed->acked_pages, pages);
+    return rc < 0 ? rc : 0;
 }
 
 int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
@@ -154,7 +184,6 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
     DwcpFeed *feed = stream->role;
     struct DwcpUnacked *unacked;
     bool moved = count > stream->acked_frames;
-    unsigned i;
     int rc = 0;
 
     if (count < stream->acked_frames || count > stream->sent_frames) {
@@ -169,10 +198,11 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
     for (; stream->acked_frames < count && rc >= 0; stream->acked_frames++) {
         unacked = &stream->unacked[stream->acked_frames %
                                    DWCP_STREAM_UNACKED_MAX];
-        for (i = 0; i < unacked->count && rc >= 0; i++) {
-            rc = dwcp_seqset_add(&feed->acked, unacked->number + i);
-        }
-        atomic_fetch_add(&feed->acked_pages, unacked->pages);
+        rc = dwcp_feed_acked_locked(feed, unacked->number, unacked->count,
+                                    unacked->pages);
+    }
+    if (feed->way == DWCP_WAY_DRAIN) {
+        dwcp_feed_wake_lane_locked(feed);
     }
     pthread_cond_broadcast(&feed->drain);
     pthread_cond_signal(&feed->work);
@@ -186,7 +216,7 @@ int dwcp_feed_ack(DwcpStream *stream, uint64_t count, DwcpError *err)
                   : 0;
 }
 
-static void again_locked(DwcpFeed *feed, uint64_t number, uint32_t count)
+void dwcp_feed_again_locked(DwcpFeed *feed, uint64_t number, uint32_t count)
 {
     uint64_t at, bit;
 
@@ -220,11 +250,11 @@ void dwcp_feed_lost(DwcpStream *stream)
          stream->acked_frames++) {
         unacked = &stream->unacked[stream->acked_frames %
                                    DWCP_STREAM_UNACKED_MAX];
-        again_locked(feed, unacked->number, unacked->count);
+        dwcp_feed_again_locked(feed, unacked->number, unacked->count);
         feed->again_bytes += unacked->bytes;
     }
     if (frame) {
-        again_locked(feed, frame->number, frame->count);
+        dwcp_feed_again_locked(feed, frame->number, frame->count);
         feed->again_bytes += stream->frame_at;
         frame->next = feed->spare;
         feed->spare = frame;
@@ -268,6 +298,7 @@ int dwcp_feed_begin(DwcpFeed *feed, bool again, DwcpError *err)
     pthread_mutex_lock(&feed->lock);
     before = feed->begun;
     feed->begun = true;
+    dwcp_feed_wake_lane_locked(feed);
     pthread_mutex_unlock(&feed->lock);
     return before && !again ? dwcp_fail(err, -EPROTO, "BEGIN for the second time") : 0;
 }

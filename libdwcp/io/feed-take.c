@@ -44,8 +44,10 @@ uint64_t dwcp_feed_ready_limit_locked(const DwcpFeed *feed)
 
 static bool may_encode_locked(const DwcpFeed *feed)
 {
+    /* On the way to a lane nothing new is sent; what was lost must be. */
     bool waits = feed->again_count ||
-                 (feed->ring_out != feed->ring_in &&
+                 (feed->way != DWCP_WAY_DRAIN &&
+                  feed->ring_out != feed->ring_in &&
                   feed->ring_out + DWCP_FRAME_CHUNKS_MAX - feed->acked.below <
                       DWCP_NUMBERS_AHEAD_MAX);
 
@@ -61,7 +63,9 @@ static bool may_encode_locked(const DwcpFeed *feed)
  */
 static uint64_t share_locked(const DwcpFeed *feed)
 {
-    unsigned streams = atomic_load(&feed->streams_wanted);
+    unsigned streams = feed->way == DWCP_WAY_LANE
+                           ? 1
+                           : atomic_load(&feed->streams_wanted);
     uint64_t share = (feed->ring_in - feed->ring_out) / streams;
     uint64_t rate = dwcp_feed_rate_locked(feed);
     uint64_t timely =
@@ -152,6 +156,9 @@ static unsigned level_locked(const DwcpFeed *feed)
 {
     uint64_t rate = dwcp_feed_rate_locked(feed);
 
+    if (feed->way == DWCP_WAY_LANE) {
+        return 0;
+    }
     if (feed->level >= 0) {
         return (unsigned)feed->level;
     }
@@ -167,7 +174,8 @@ static DwcpFrame *frame_new(DwcpFeed *feed)
     uint32_t page_size = feed->session->page_size;
     size_t bytes = feed->level ? dwcp_frame_bytes_max(page_size)
                                : dwcp_frame_head_bytes_max();
-    size_t parts = feed->level ? 0 : dwcp_raw_parts_max(page_size);
+    size_t parts = feed->level && !feed->raw_too ? 0
+                                                 : dwcp_raw_parts_max(page_size);
     size_t size = sizeof(DwcpFrame) + bytes + parts * sizeof(struct iovec);
     DwcpFrame *frame = malloc(size);
     DwcpError err;
@@ -265,7 +273,9 @@ void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages)
     *feed->ready_end = frame;
     feed->ready_end = &frame->next;
     feed->ready_bytes += frame->length;
-    if (feed->idle) {
+    if (feed->way == DWCP_WAY_LANE) {
+        dwcp_feed_wake_lane_locked(feed);
+    } else if (feed->idle) {
         idle = feed->streams[__builtin_ctzll(feed->idle)];
         feed->idle &= feed->idle - 1;
     }

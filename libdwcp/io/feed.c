@@ -33,6 +33,7 @@ int dwcp_feed_init(DwcpFeed *feed, DwcpSource *source, DwcpSession *session,
     atomic_store(&feed->streams_wanted, streams_wanted);
     feed->level = level;
     feed->ready_end = &feed->ready;
+    feed->lane_fd = -1;
     feed->rate_ns = dwcp_now_ns();
     dwcp_seqset_init(&feed->acked);
     pthread_mutex_init(&feed->lock, NULL);

@@ -21,6 +21,12 @@
  * number, from guest RAM as it is then, before anything new: frames need not be
  * kept, and what waits to be sent again costs a bit.
  *
+ * RDMA: a lane that stands takes all frames, raw ones, and the streams get none.
+ * Both ways at once would let an old description pass a newer one, which an RDMA
+ * write does not notice.  So on the way to the lane workers pause until all that
+ * was taken is acknowledged; on the way back nothing is sent before the lane can
+ * write no more.
+ *
  * Locks: `lock`, a leaf; nothing else is taken under it.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -38,6 +44,13 @@
 /* What a chunk becomes at the least, if it is not mostly zeros. */
 #define DWCP_CHUNK_WIRE_BYTES (32u << 10)
 
+/* DwcpFeedWay: which frames take */
+typedef enum DwcpFeedWay {
+    DWCP_WAY_TCP,
+    DWCP_WAY_DRAIN, /* TCP, but no new ones: to the lane */
+    DWCP_WAY_LANE,
+} DwcpFeedWay;
+
 typedef struct DwcpFeed {
     /* set at init, read-only */
     DwcpSource *source;
@@ -46,6 +59,7 @@ typedef struct DwcpFeed {
     unsigned frames_beyond; /* of the pool, those that no stream holds */
     int level; /* DWCP_LEVEL_AUTO, or fixed; stream 0's handshake may change it
                 * before the first worker starts */
+    bool raw_too; /* a lane may come to be: frames have room for both; as above */
 
     /* migration thread only */
     DwcpChunk open; /* present 0 = none */
@@ -77,6 +91,9 @@ typedef struct DwcpFeed {
     uint64_t pulled; /* chunks that streams have taken to send */
     uint64_t dry_ns, dry_since_ns; /* streams had taken all; 0 = they have not */
     uint64_t zero_pages, zstd_pages, raw_pages, again_bytes;
+
+    DwcpFeedWay way;
+    int lane_fd; /* wakes the lane; -1 = there is none */
 
     bool paced; /* a stream has waited for one of them since
                  * dwcp_feed_pressure */
@@ -180,6 +197,51 @@ int dwcp_feed_begin(DwcpFeed *feed, bool again, DwcpError *err) DWCP_CHECKED;
  * Returns: 0; -EPROTO.
  */
 int dwcp_feed_ready_check(DwcpFeed *feed, DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_feed_again_locked: numbers that were pulled are to be encoded again */
+void dwcp_feed_again_locked(DwcpFeed *feed, uint64_t number, uint32_t count);
+/* dwcp_feed_sent_locked: a frame was taken in by a socket or device; back to the
+ * pool with it */
+void dwcp_feed_sent_locked(DwcpFeed *feed, DwcpFrame *frame, uint64_t now_ns);
+/* dwcp_feed_acked_locked: Returns: 0; -ENOBUFS out of the window */
+int dwcp_feed_acked_locked(DwcpFeed *feed, uint64_t number, uint32_t count,
+                           uint32_t pages) DWCP_CHECKED;
+/* dwcp_feed_next_locked: the next ready frame, if there is one and the rate's
+ * limit allows it now; else NULL and when to ask again */
+DwcpFrame *dwcp_feed_next_locked(DwcpFeed *feed, uint64_t now_ns,
+                                 uint64_t *wait_ns);
+void dwcp_feed_wake_lane_locked(const DwcpFeed *feed);
+
+/* ---- feed-lane.c: for the lane's thread ---- */
+
+/* dwcp_feed_lane_attach: a write to @fd wakes the lane; -1: there is none */
+void dwcp_feed_lane_attach(DwcpFeed *feed, int fd);
+
+/*
+ * dwcp_feed_lane_enter: let the frames take the lane
+ *
+ * Returns: 1 they do; 0 not yet: BEGIN has not come (@begun is false), or what
+ * took TCP is not all acknowledged; the lane is woken when this may have
+ * changed.
+ */
+int dwcp_feed_lane_enter(DwcpFeed *feed, bool *begun);
+
+/* dwcp_feed_lane_pull: as dwcp_feed_pull */
+DwcpFrame *dwcp_feed_lane_pull(DwcpFeed *feed, uint64_t *wait_ns);
+/* dwcp_feed_lane_sent: its writes and its head are posted */
+void dwcp_feed_lane_sent(DwcpFeed *feed, DwcpFrame *frame);
+/* dwcp_feed_lane_acked: Returns: 0; -EPROTO */
+int dwcp_feed_lane_acked(DwcpFeed *feed, uint64_t number, uint32_t count,
+                         uint32_t pages, DwcpError *err) DWCP_CHECKED;
+
+/* dwcp_feed_lane_again: the lane is lost, and with it what these numbers
+ * describe; @bytes of it were written in vain; @frame, if not NULL, goes back to
+ * the pool.  Before dwcp_feed_lane_leave. */
+void dwcp_feed_lane_again(DwcpFeed *feed, uint64_t number, uint32_t count,
+                          uint64_t bytes, DwcpFrame *frame);
+/* dwcp_feed_lane_leave: the frames take TCP again; nothing can write to the
+ * target's memory by RDMA */
+void dwcp_feed_lane_leave(DwcpFeed *feed);
 
 /* dwcp_feed_set_rate: 0 = no limit */
 void dwcp_feed_set_rate(DwcpFeed *feed, uint64_t bytes_per_s);

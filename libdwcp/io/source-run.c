@@ -263,7 +263,7 @@ const DwcpStreamOps dwcp_source_ops = {
 
 /* ------------------------------------------------------------ threads -- */
 
-/* @encoder: NULL at level 0 */
+/* @encoder: NULL if all levels are 0 */
 static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
                    unsigned level, DwcpFrame *frame)
 {
@@ -276,7 +276,8 @@ static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
         hosts[i] = source->blocks[pages->chunks[i].block].host +
                    pages->chunks[i].chunk * chunk_bytes;
     }
-    if (encoder) {
+    if (level) {
+        frame->guest_count = 0;
         frame->length = dwcp_encode_frame(encoder, hosts, pages, level,
                                           frame->bytes);
         frame->head = frame->length;
