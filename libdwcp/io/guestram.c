@@ -205,6 +205,33 @@ unsigned dwcp_guestram_land(DwcpGuestRam *ram, const DwcpChunk *chunk,
     return count;
 }
 
+/* A later number stays: workers may hand their frames on in any order. */
+static void chunk_written(DwcpGuestRam *ram, const DwcpChunk *chunk,
+                          uint32_t number)
+{
+    const DwcpRamBlock *block = &ram->blocks[chunk->block];
+    uint64_t left, page;
+
+    pthread_mutex_lock(lock_of(ram, chunk));
+    for (left = chunk->present & ~chunk->zero; left; left &= left - 1) {
+        page = (uint64_t)chunk->chunk * DWCP_CHUNK_PAGES +
+               (unsigned)__builtin_ctzll(left);
+        if (block->applied[page] < number) {
+            block->applied[page] = number;
+        }
+    }
+    pthread_mutex_unlock(lock_of(ram, chunk));
+}
+
+void dwcp_guestram_written(DwcpGuestRam *ram, const DwcpPages *pages)
+{
+    unsigned i;
+
+    for (i = 0; i < pages->count; i++) {
+        chunk_written(ram, &pages->chunks[i], (uint32_t)(pages->number + i));
+    }
+}
+
 void dwcp_guestram_landed(DwcpGuestRam *ram, const DwcpChunk *chunk)
 {
     pthread_mutex_unlock(lock_of(ram, chunk));

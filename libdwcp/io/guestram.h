@@ -94,6 +94,15 @@ unsigned dwcp_guestram_land(DwcpGuestRam *ram, const DwcpChunk *chunk,
                             struct iovec *parts);
 void dwcp_guestram_landed(DwcpGuestRam *ram, const DwcpChunk *chunk);
 
+/*
+ * dwcp_guestram_written: a frame's pages that are not zero were written behind
+ * our back (RDMA): they get its numbers.  dwcp_guestram_finish is to follow.
+ *
+ * No look at what stands there: the source has seen to the order
+ * (core/flight.h).
+ */
+void dwcp_guestram_written(DwcpGuestRam *ram, const DwcpPages *pages);
+
 /* dwcp_guestram_finish: all bytes have landed; apply the zeros and count */
 void dwcp_guestram_finish(DwcpGuestRam *ram, const DwcpPages *pages);
 

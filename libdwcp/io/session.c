@@ -12,6 +12,7 @@
 #include "core/fail.h"
 #include "core/keys.h"
 #include "io/fault.h"
+#include "io/lane-end.h"
 #include "io/pump.h"
 #include "io/rdma.h"
 #include "io/stream.h"
@@ -117,6 +118,7 @@ int dwcp_session_init(DwcpSession *session, DwcpRole role,
         .phase = DWCP_PHASE_CONNECTING,
         .channel_fd = -1,
     };
+    dwcp_lane_init(session);
     memcpy(session->base_key, base, sizeof(base));
     sodium_memzero(base, sizeof(base));
     pthread_mutex_init(&session->lock, NULL);
@@ -138,6 +140,7 @@ void dwcp_session_clear(DwcpSession *session)
         session->wrap->free(session->wrap);
     }
     dwcp_pump_free(session->pump);
+    dwcp_lane_clear(session);
     while (session->spares_count) {
         close(session->spares[--session->spares_count]);
     }
@@ -197,6 +200,7 @@ static void wake_locked(DwcpSession *session)
     for (stream = session->all; stream; stream = stream->next) {
         dwcp_stream_wake(stream);
     }
+    dwcp_lane_wake_locked(session);
 }
 
 void dwcp_session_wake(DwcpSession *session)

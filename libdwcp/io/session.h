@@ -20,11 +20,26 @@
 
 #include "core/bounds.h"
 #include "core/hello.h"
+#include "core/lane.h"
 #include "core/phase.h"
 
 typedef struct DwcpPump DwcpPump;
 typedef struct DwcpStream DwcpStream;
 typedef struct DwcpTransportWrap DwcpTransportWrap;
+
+/* DwcpLaneEnd: this side of the RDMA lane (io/lane-end.h) */
+typedef struct DwcpLaneEnd {
+    /* stream 0's thread only */
+    bool asked, offered, given_up;
+    bool started; /* set before the lane's thread runs; read by _free, too */
+    pthread_t thread;
+
+    /* guarded by lock */
+    int fd;    /* wakes the lane's thread; -1 = there is none */
+    bool open; /* target: a queue pair may write to guest RAM */
+    bool said, heard; /* RDMA_DOWN, and what stood in it */
+    DwcpLaneDown said_down, heard_down;
+} DwcpLaneEnd;
 
 typedef struct DwcpSession {
     /* set at init, read-only */
@@ -66,6 +81,7 @@ typedef struct DwcpSession {
     unsigned resumes; /* times that one stood again */
     uint64_t rtt_us;
     uint64_t ready_ns; /* when READY came (source) or was said (target) */
+    DwcpLaneEnd lane;
     DwcpRdmaState rdma; /* io/rdma.h */
     char rdma_why[DWCP_RDMA_WHY_BYTES];
 
@@ -73,6 +89,8 @@ typedef struct DwcpSession {
     atomic_bool dead;    /* FAILED */
     atomic_bool closing; /* _free was called: no callback starts any more */
     atomic_bool resume;  /* lost connections are replaced: both sides can */
+    atomic_bool rdma_offered; /* in the handshake of stream 0, */
+    atomic_bool rdma_agreed;  /* and by both */
     atomic_bool down;    /* no connection stands, but one may again */
     /* written by stream threads, read by stream 0's */
     atomic_ullong heard_ns;    /* last sign of life of the peer */

@@ -34,6 +34,7 @@ uint64_t dwcp_shake_features(const DwcpSession *session)
     return DWCP_PROFILE_V1 |
            (session->resume_ms_max != DWCP_RESUME_NEVER ? DWCP_FEATURE_RESUME
                                                         : 0) |
+           (atomic_load(&session->rdma_offered) ? DWCP_FEATURE_RDMA : 0) |
            (keyed(session) && dwcp_aead_has_aes() ? DWCP_FEATURE_AES_GCM : 0);
 }
 

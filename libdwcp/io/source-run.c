@@ -12,6 +12,7 @@
 
 #include "core/bytes.h"
 #include "core/fail.h"
+#include "io/lane-end.h"
 #include "io/pump.h"
 #include "io/stream-turn.h"
 
@@ -38,7 +39,10 @@ static int record_ready(DwcpStream *stream, DwcpError *err)
         return 0; /* said again */
     }
     if (phase == DWCP_PHASE_ENDED) {
-        rc = dwcp_feed_ready_check(&source->feed, err);
+        rc = dwcp_lane_ready_check(source, err);
+        if (rc == 0) {
+            rc = dwcp_feed_ready_check(&source->feed, err);
+        }
         if (rc < 0) {
             return rc;
         }
@@ -81,6 +85,9 @@ static int source_record(DwcpStream *stream, const DwcpRecord *record,
             dwcp_session_wake(&source->session);
         }
         return rc;
+    case DWCP_RECORD_RDMA_OFFER:
+    case DWCP_RECORD_RDMA_DOWN:
+        return dwcp_source_rdma_record(stream, record, body, err);
     default:
         return dwcp_fail(err, -EPROTO, "record type %u is not for a source",
                          (unsigned)record->type);
@@ -236,8 +243,11 @@ static int source_resumed(DwcpStream *stream, DwcpError *err)
 {
     DwcpSource *source = dwcp_source_of(stream);
     DwcpPhase phase = dwcp_session_phase(&source->session);
-    int rc = 0;
+    int rc = dwcp_source_rdma_resumed(stream, err);
 
+    if (rc < 0) {
+        return rc;
+    }
     if (phase == DWCP_PHASE_ENDED || phase == DWCP_PHASE_READY ||
         phase == DWCP_PHASE_GONE) {
         rc = dwcp_stream_queue_u64(stream, DWCP_RECORD_END,

@@ -7,6 +7,8 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "core/fail.h"
+#include "io/rdma.h"
 #include "io/shake.h"
 #include "io/source.h"
 
@@ -64,6 +66,36 @@ static void session_made(DwcpSource *source, const DwcpWelcome *welcome,
     if (!(welcome->features & DWCP_FEATURE_ZSTD)) {
         source->feed.level = 0;
     }
+    if (welcome->features & DWCP_FEATURE_RDMA) {
+        atomic_store(&session->rdma_agreed, true);
+        source->feed.raw_too = true;
+    } else if (atomic_load(&session->rdma_offered)) {
+        dwcp_rdma_set(session, DWCP_RDMA_UNUSED,
+                      "the target does not offer RDMA");
+    }
+}
+
+/* Offered if our end of the connection belongs to a device. */
+static int offer_rdma(DwcpSource *source, const DwcpStream *stream,
+                      DwcpError *err)
+{
+    DwcpSession *session = &source->session;
+    DwcpError why;
+    int rc;
+
+    if (session->rdma_wish == DWCP_RDMA_OFF ||
+        dwcp_session_phase(session) != DWCP_PHASE_CONNECTING) {
+        return 0;
+    }
+    rc = dwcp_rdma_address_check(stream->tcp.fd, &why);
+    atomic_store(&session->rdma_offered, rc == 0);
+    if (rc == 0) {
+        return 0;
+    }
+    dwcp_rdma_set(session, DWCP_RDMA_UNUSED, "%s", why.text);
+    return session->rdma_wish == DWCP_RDMA_ON
+               ? dwcp_fail(err, rc, "rdma=on: %.200s", why.text)
+               : 0;
 }
 
 static int run(DwcpSource *source, DwcpShake *shake, DwcpHello *hello,
@@ -106,8 +138,11 @@ int dwcp_source_shake(DwcpSource *source, DwcpStream *stream,
 {
     DwcpShake shake;
     DwcpHello hello;
-    int rc;
+    int rc = offer_rdma(source, stream, err);
 
+    if (rc < 0) {
+        return rc;
+    }
     hello_fill(source, stream, &hello);
     stream->again = hello.kind == DWCP_HELLO_JOIN && stream->index == 0;
     stream->answered = false;

@@ -19,6 +19,8 @@
 
 #include <assert.h>
 
+#include "io/lane-end.h"
+
 /* Those that stand and are wanted, the oldest first.  Returns: how many are at
  * @infos. */
 static unsigned collect(DwcpSource *source,
@@ -137,6 +139,7 @@ void dwcp_source_sample(DwcpStream *stream, uint64_t now_ns)
             /* The session goes on with those that there are. */
             dwcp_source_steer_to(source, source->streams_started);
         }
+        dwcp_source_rdma_ask(stream);
     }
     if (source->yields) {
         follow_pace(source, stream);

@@ -12,6 +12,7 @@
 #include "core/fail.h"
 #include "io/block.h"
 #include "io/capmap.h"
+#include "io/lane-end.h"
 #include "io/source.h"
 
 int dwcp_source_connect(DwcpSource *source, DwcpError *err)
@@ -302,6 +303,7 @@ void dwcp_source_free(DwcpSource *source)
     if (source->streams[0]) {
         pthread_join(source->streams[0]->thread, NULL);
     }
+    dwcp_lane_join(&source->session);
     for (i = 1; i < source->streams_started; i++) {
         pthread_join(source->streams[i]->thread, NULL);
     }

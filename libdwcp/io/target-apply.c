@@ -17,6 +17,7 @@
 #include "core/codec.h"
 #include "core/fail.h"
 #include "io/landing.h"
+#include "io/lane-end.h"
 
 /* END has named the last number: a frame must not go beyond it. */
 static int last_check_locked(const DwcpTarget *target, const DwcpPages *pages,
@@ -47,20 +48,20 @@ static bool known_locked(const DwcpTarget *target, const DwcpPages *pages)
 }
 
 /* Returns: 0 apply it; 1 later; 2 not at all; or an error. */
-static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
+static int apply_enter(DwcpTarget *target, unsigned stream,
                        const DwcpPages *pages, DwcpError *err)
 {
     DwcpSession *session = &target->session;
     int rc = 0;
 
     pthread_mutex_lock(&session->lock);
-    if (session->phase == DWCP_PHASE_UP && stream->index != 0) {
+    if (session->phase == DWCP_PHASE_UP && stream != 0) {
         rc = 1; /* until begin(): flow control holds the source */
     } else if (known_locked(target, pages)) {
         rc = 2; /* guest RAM is sealed */
     } else if (session->phase != DWCP_PHASE_BEGUN) {
         rc = dwcp_fail(err, -EPROTO, "frame %llu on stream %u while %s",
-                       (unsigned long long)pages->number, stream->index,
+                       (unsigned long long)pages->number, stream,
                        dwcp_phase_name(session->phase));
     } else {
         rc = last_check_locked(target, pages, err);
@@ -69,10 +70,22 @@ static int apply_enter(DwcpTarget *target, const DwcpStream *stream,
     return rc;
 }
 
-static bool all_here_locked(const DwcpTarget *target)
+bool dwcp_target_arrived_locked(const DwcpTarget *target)
 {
     return target->ended && target->session.phase == DWCP_PHASE_BEGUN &&
            target->received.below >= target->end_number;
+}
+
+/* All has come, and no lane may write any more; one that may is told. */
+static bool all_here_locked(const DwcpTarget *target)
+{
+    if (!dwcp_target_arrived_locked(target)) {
+        return false;
+    }
+    if (target->session.lane.open) {
+        dwcp_lane_wake_locked(&target->session);
+    }
+    return !target->session.lane.open;
 }
 
 void dwcp_target_check_complete(DwcpTarget *target)
@@ -146,7 +159,7 @@ static int frame_enter(DwcpStream *stream, const DwcpPages *pages,
                        DwcpError *err)
 {
     DwcpTarget *target = stream->role;
-    int rc = apply_enter(target, stream, pages, err);
+    int rc = apply_enter(target, stream->index, pages, err);
 
     if (rc == 0 && dwcp_guestram_check(&target->ram, pages, err) < 0) {
         rc = apply_leave(target, pages, -EPROTO, err);
@@ -211,6 +224,24 @@ int dwcp_target_landed(DwcpStream *stream, DwcpError *err)
 
     dwcp_guestram_finish(&target->ram, pages);
     return frame_done(stream, pages, 0, err);
+}
+
+int dwcp_target_lane_frame(DwcpTarget *target, const DwcpPages *pages,
+                           DwcpError *err)
+{
+    int rc = apply_enter(target, 0, pages, err);
+
+    if (rc != 0) { /* a lane is down before memory is complete */
+        return rc < 0 ? rc
+                      : dwcp_fail(err, -EPROTO, "RDMA: frame %llu is late",
+                                  (unsigned long long)pages->number);
+    }
+    rc = dwcp_guestram_check(&target->ram, pages, err);
+    if (rc == 0) {
+        dwcp_guestram_written(&target->ram, pages);
+        dwcp_guestram_finish(&target->ram, pages);
+    }
+    return apply_leave(target, pages, rc, err);
 }
 
 /* The connection has gone in the middle of a frame: it will come again. */

@@ -13,6 +13,7 @@
 
 #include "core/fail.h"
 #include "io/landing.h"
+#include "io/rdma.h"
 #include "io/shake.h"
 #include "io/socket.h"
 #include "io/target.h"
@@ -99,6 +100,31 @@ static void judge_join_locked(DwcpTarget *target, const DwcpShake *shake,
     }
 }
 
+/* What we can, at the address that this connection came to. */
+static uint64_t features_for(DwcpTarget *target, const DwcpShake *shake,
+                             const DwcpHello *hello)
+{
+    DwcpSession *session = &target->session;
+    bool usable = session->rdma_wish != DWCP_RDMA_OFF &&
+                  hello->kind == DWCP_HELLO_NEW &&
+                  (hello->features & DWCP_FEATURE_RDMA) &&
+                  dwcp_rdma_address_check(shake->stream->tcp.fd, NULL) == 0;
+
+    return dwcp_shake_features(session) | (usable ? DWCP_FEATURE_RDMA : 0);
+}
+
+/* The session is this source's: will there be RDMA? */
+static void tell_rdma(DwcpSession *session, const DwcpHello *hello)
+{
+    if (session->rdma_wish != DWCP_RDMA_OFF &&
+        !atomic_load(&session->rdma_agreed)) {
+        dwcp_rdma_set(session, DWCP_RDMA_UNUSED, "%s",
+                      hello->features & DWCP_FEATURE_RDMA
+                          ? "the connection's address belongs to no RDMA device"
+                          : "the source does not offer RDMA");
+    }
+}
+
 /* Fills in the answer to a HELLO; welcome->refusal says whether it is good. */
 static void judge(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
                   DwcpWelcome *welcome)
@@ -106,7 +132,7 @@ static void judge(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
     DwcpSession *session = &target->session;
 
     if (dwcp_hello_judge(hello, session->security,
-                         dwcp_shake_features(session), session->page_size,
+                         features_for(target, shake, hello), session->page_size,
                          welcome) != DWCP_REFUSAL_NONE) {
         return;
     }
@@ -198,10 +224,15 @@ static int claim(DwcpTarget *target, DwcpShake *shake, const DwcpHello *hello,
         target->streams = hello->streams;
         atomic_store(&session->resume,
                      (hello->features & features & DWCP_FEATURE_RESUME) != 0);
+        atomic_store(&session->rdma_agreed,
+                     (hello->features & features & DWCP_FEATURE_RDMA) != 0);
         memcpy(session->id, shake->stream->offer, DWCP_SESSION_BYTES);
         dwcp_keys_derive(session->session_key, shake->root, DWCP_KEY_SESSION);
     }
     pthread_mutex_unlock(&session->lock);
+    if (first) {
+        tell_rdma(session, hello);
+    }
     return first ? 0
                  : dwcp_fail(err, -ECONNREFUSED,
                              "a stream was refused: another migration was "

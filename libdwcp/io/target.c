@@ -15,6 +15,7 @@
 
 #include "core/bytes.h"
 #include "core/fail.h"
+#include "io/lane-end.h"
 #include "io/pump.h"
 #include "io/rdma.h"
 
@@ -121,6 +122,9 @@ static int target_record(DwcpStream *stream, const DwcpRecord *record,
         return record_end(stream, dwcp_get_le64(body), err);
     case DWCP_RECORD_GO:
         return record_go(stream, err);
+    case DWCP_RECORD_RDMA_ASK:
+    case DWCP_RECORD_RDMA_DOWN:
+        return dwcp_target_rdma_record(stream, record, body, err);
     default:
         return dwcp_fail(err, -EPROTO, "record type %u is not for a target",
                          (unsigned)record->type);
@@ -222,11 +226,11 @@ static int target_resumed(DwcpStream *stream, DwcpError *err)
     DwcpTarget *target = stream->role;
     DwcpSession *session = &target->session;
     uint8_t count[4];
-    int rc = 0;
+    int rc = dwcp_lane_resumed(stream);
 
     dwcp_put_le32(count, target->ram.blocks_count);
     pthread_mutex_lock(&session->lock);
-    if (target->begun) {
+    if (rc == 0 && target->begun) {
         rc = dwcp_stream_queue(stream, DWCP_RECORD_BEGIN, count, sizeof(count),
                                NULL, 0);
     }
@@ -408,6 +412,7 @@ void dwcp_target_free(DwcpTarget *target)
     }
     dwcp_session_close(&target->session);
     dwcp_listener_stop(target);
+    dwcp_lane_join(&target->session);
     dwcp_guestram_clear(&target->ram);
     dwcp_session_clear(&target->session);
     free(target);

@@ -36,9 +36,17 @@ extern const DwcpStreamOps dwcp_target_ops;
 
 /*
  * dwcp_target_check_complete: has all come?  Then guest RAM is sealed, and
- * memory is complete; to be called after whatever may have been the last
+ * memory is complete; to be called after whatever may have been the last.  While
+ * a lane may write it is not; its thread is woken, to take it down.
  */
 void dwcp_target_check_complete(DwcpTarget *target);
+/* dwcp_target_arrived_locked: has all that END named been applied? */
+bool dwcp_target_arrived_locked(const DwcpTarget *target);
+
+/* dwcp_target_lane_frame: a frame of the lane, whose pages that are not zero have
+ * been written; Returns: 0 or an error.  Threads: the lane's. */
+int dwcp_target_lane_frame(DwcpTarget *target, const DwcpPages *pages,
+                           DwcpError *err) DWCP_CHECKED;
 
 /* dwcp_target_pages, _land, _landed, _lost: of DwcpStreamOps, for PAGES */
 int dwcp_target_pages(DwcpStream *stream, const DwcpRecord *record,

@@ -1,5 +1,6 @@
 /*
- * libdwcp: moves a running virtual machine's memory over several TCP streams
+ * libdwcp: moves a running virtual machine's memory over several TCP streams,
+ * or by RDMA
  *
  * One session moves one VM.  The source hands over runs of dirty pages and
  * never waits for them; worker threads copy, encode and queue them, stream
