@@ -127,9 +127,10 @@
 #define DWCP_LANE_SETUP_MS 10000u
 /* Strangers that a target turns away before it gives its offer up. */
 #define DWCP_LANE_ATTEMPTS_MAX 8u
-/* A lane on which nothing is acknowledged for so long is lost; after END half
- * the switchover limit. */
-#define DWCP_LANE_STALL_MS DWCP_STALL_MS
+/* A lane on which nothing is answered for so long is lost; after END the
+ * switchover limit.  That packets are not acknowledged the device notices; this
+ * is for a target whose processor has other things to do. */
+#define DWCP_LANE_STALL_MS 10000u
 
 /* A connection must finish its handshake in this time, connect included. */
 #define DWCP_HANDSHAKE_MS 10000u

@@ -14,8 +14,6 @@
 #include "core/fail.h"
 #include "io/lane-end.h"
 
-/* Completions that one call takes. */
-#define POLL_MAX 32
 /* wr_id of a receive: this and its slot. */
 #define RECEIVE (1ull << 63)
 /* A packet is sent again when it was not acknowledged for 4.1 us << this (0.27 s,
@@ -366,12 +364,14 @@ static int completed(DwcpLink *link, const struct ibv_wc *wc, DwcpLinkGot *got,
     return rc < 0 ? rc : post_receive(link, slot, err);
 }
 
-int dwcp_link_poll(DwcpLink *link, DwcpLinkGot *got, void *opaque,
+int dwcp_link_poll(DwcpLink *link, int max, DwcpLinkGot *got, void *opaque,
                    DwcpError *err)
 {
-    struct ibv_wc wcs[POLL_MAX];
-    int i, rc = 0, count = ibv_poll_cq(link->cq, POLL_MAX, wcs);
+    struct ibv_wc wcs[DWCP_LINK_POLL];
+    int i, rc = 0, count;
 
+    assert(max <= DWCP_LINK_POLL);
+    count = ibv_poll_cq(link->cq, max, wcs);
     if (count < 0) {
         return dwcp_fail(err, -EIO, "RDMA: the completion queue failed");
     }

@@ -28,6 +28,7 @@
 #define DWCP_LINK_DEPTH 512u /* work that may be posted and not done */
 #define DWCP_LINK_SIGNAL 32u
 #define DWCP_LINK_BATCH 32u
+#define DWCP_LINK_POLL 32
 
 typedef struct DwcpLink {
     struct rdma_event_channel *events;
@@ -107,9 +108,10 @@ int dwcp_link_write(DwcpLink *link, const void *from, uint32_t length,
                     DwcpError *err) DWCP_CHECKED;
 int dwcp_link_flush(DwcpLink *link, DwcpError *err) DWCP_CHECKED;
 
-/* dwcp_link_poll: take what has completed; Returns: how many, -EIO the
- * connection is broken, or what @got said */
-int dwcp_link_poll(DwcpLink *link, DwcpLinkGot *got, void *opaque,
+/* dwcp_link_poll: take what has completed, @max at the most, which is up to
+ * DWCP_LINK_POLL; Returns: how many, -EIO the connection is broken, or what @got
+ * said */
+int dwcp_link_poll(DwcpLink *link, int max, DwcpLinkGot *got, void *opaque,
                    DwcpError *err) DWCP_CHECKED;
 
 /*

@@ -27,6 +27,8 @@
 
 #define BACKLOG 4
 #define TICK_NS 1000000000ull
+/* Messages between answers: a frame of zeros is 16 MiB to look through. */
+#define POLL_MAX 4
 
 typedef struct TargetLane {
     DwcpTarget *target;
@@ -359,7 +361,7 @@ static int serve(TargetLane *lane, DwcpError *err)
         if (dwcp_lane_over(lane->session)) {
             return dwcp_fail(err, -ECANCELED, "the lane is over");
         }
-        count = dwcp_link_poll(&lane->link, got, lane, err);
+        count = dwcp_link_poll(&lane->link, POLL_MAX, got, lane, err);
         rc = count < 0 ? count : answer_all(lane, err);
         if (rc == 0) {
             rc = dwcp_link_alive(&lane->link, lane->session, err);

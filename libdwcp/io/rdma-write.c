@@ -268,8 +268,8 @@ static int stall_check(DwcpSourceLane *lane, DwcpError *err)
         lane->moved_ns = now_ns;
     }
     if (atomic_load(&lane->source->ended_ns) &&
-        lane->session->switchover_ms_max / 2 < limit_ms) {
-        limit_ms = lane->session->switchover_ms_max / 2;
+        lane->session->switchover_ms_max < limit_ms) {
+        limit_ms = lane->session->switchover_ms_max;
     }
     return now_ns - lane->moved_ns > limit_ms * 1000000ull
                ? dwcp_fail(err, -ETIMEDOUT, "RDMA: no answer for %u ms",
@@ -282,7 +282,7 @@ static int turn(DwcpSourceLane *lane, DwcpError *err)
 {
     int (*const steps[])(DwcpSourceLane *, DwcpError *) = { take_pins, stage,
                                                             ask, post };
-    int rc = dwcp_link_poll(&lane->link, got, lane, err), done;
+    int rc = dwcp_link_poll(&lane->link, DWCP_LINK_POLL, got, lane, err), done;
     unsigned i;
 
     done = rc;
