@@ -450,6 +450,39 @@ static void test_tcp_lost(void)
     }
 }
 
+/*
+ * The device itself goes, for good, in the middle of a move: by the command in
+ * DWCP_RDMA_REMOVE ("rdma link delete rxe0" where that is the test's to remove).
+ */
+static void test_removed(void)
+{
+    DwcpSourceOptions source_options = rdma_source_options();
+    DwcpTargetOptions target_options = rdma_target_options();
+    RdmaPair pair;
+    Guest *guest;
+
+    rdma_pair(&pair, &source_options, &target_options, PAGES);
+    guest_fill(&pair.source, 5);
+    rdma_wait_state(&pair, DWCP_RDMA_ACTIVE);
+    guest = guest_start(&pair.source, 5);
+    g_assert_cmpint(dwcp_source_put(pair.source.source, 0, 0, PAGES), ==, 0);
+    move_some(&pair, guest, 1);
+    /* It may not end before we do: rdma_cm keeps the device open. */
+    g_assert_true(g_spawn_command_line_async(g_getenv("DWCP_RDMA_REMOVE"),
+                                             NULL));
+    move_some(&pair, guest, 5);
+    rdma_wait_state(&pair, DWCP_RDMA_ENDED);
+    g_assert_cmpint(guest_stop(guest), ==, 0);
+    finish(&pair);
+    g_test_message("why: %s", rdma_source_stats(&pair).rdma_why);
+    g_assert_cmpstr(rdma_source_stats(&pair).rdma_why, !=, "");
+    end_free(&pair.source);
+    end_free(&pair.target);
+    g_assert_cmpuint(rdma_standing(RDMA_SOURCE), ==, 0);
+    g_assert_cmpuint(rdma_standing(RDMA_TARGET), ==, 0);
+    g_assert_cmpuint(rdma_registered(), ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     const char *why;
@@ -469,5 +502,8 @@ int main(int argc, char **argv)
     g_test_add_func("/rdma-session/broken-at-end", test_broken_at_end);
     g_test_add_func("/rdma-session/tcp-lost", test_tcp_lost);
     g_test_add_func("/rdma-session/cancel", test_cancel);
+    if (g_getenv("DWCP_RDMA_REMOVE")) {
+        g_test_add_func("/rdma-session/removed", test_removed);
+    }
     return g_test_run();
 }
