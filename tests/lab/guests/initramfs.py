@@ -39,36 +39,47 @@ def run(*argv, **options):
         raise GuestError(f'{" ".join(argv)} failed:\n{tail}') from None
 
 
-def kernel_package():
-    """The package with the kernel itself, which the other depends on."""
-    for line in run('apt-cache', 'depends', KERNEL_PACKAGE).splitlines():
+def kernel_package(name):
+    """The package with the kernel itself, which the named one depends on."""
+    for line in run('apt-cache', 'depends', name).splitlines():
         words = line.split()
         if words[:1] == ['Depends:'] and words[1].startswith('linux-image-'):
             return words[1]
-    raise GuestError(f'apt does not know {KERNEL_PACKAGE}; run apt-get update')
+    raise GuestError(f'apt does not know {name}; run apt-get update')
 
 
-def _kernel_make(work):
-    package = kernel_package()
+def fetch_kernel(name, work):
+    """Unpacks the kernel that the package name depends on into work/x, and
+    leaves vmlinuz and the package's name in work."""
     # apt's download runs as another user, who may not enter our directory.
-    run('apt-get', '-q', '-o', 'APT::Sandbox::User=root', 'download', package,
-        cwd=work)
+    run('apt-get', '-q', '-o', 'APT::Sandbox::User=root', 'download',
+        kernel_package(name), cwd=work)
     deb = next(work.glob('*.deb'))
     run('dpkg-deb', '-x', deb, work / 'x')
     shutil.copy(next((work / 'x/boot').glob('vmlinuz-*')), work / 'vmlinuz')
+    (work / 'package').write_text(deb.name + '\n', encoding='ascii')
+    deb.unlink()
+
+
+def copy_module(source, target):
+    """Copies a module, unpacked: what loads it knows no compression."""
+    if source.suffix == '.xz':
+        with open(target, 'wb') as out:
+            subprocess.run(['xz', '-dc', source], stdout=out, check=True)
+    elif source.suffix == '.ko':
+        shutil.copy(source, target)
+    else:
+        raise GuestError(f'{source.name}: a compression that is not known')
+
+
+def _kernel_make(work):
+    fetch_kernel(KERNEL_PACKAGE, work)
     (work / 'modules').mkdir()
     for name in DISK_MODULES:
         found = list((work / 'x').glob(f'**/{name}.ko*'))
-        if len(found) != 1 or found[0].suffix not in ('.ko', '.xz'):
-            raise GuestError(f'{package} has no module {name}')
-        target = work / 'modules' / f'{name}.ko'
-        if found[0].suffix == '.xz':
-            with open(target, 'wb') as out:
-                subprocess.run(['xz', '-dc', found[0]], stdout=out, check=True)
-        else:
-            shutil.copy(found[0], target)
-    (work / 'package').write_text(deb.name + '\n', encoding='ascii')
-    deb.unlink()
+        if len(found) != 1:
+            raise GuestError(f'{KERNEL_PACKAGE} has no module {name}')
+        copy_module(found[0], work / 'modules' / f'{name}.ko')
     shutil.rmtree(work / 'x')
 
 
@@ -122,6 +133,9 @@ class Archive:
 
     def file(self, name, body, mode=0o644):
         self._add(name, stat.S_IFREG | mode, body)
+
+    def symlink(self, name, target):
+        self._add(name, stat.S_IFLNK | 0o777, target.encode())
 
     def device(self, name, major, minor):
         self._add(name, stat.S_IFCHR | 0o600, device=(major, minor))
