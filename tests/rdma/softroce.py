@@ -40,7 +40,7 @@ LOADED = ('/etc/libibverbs.d', f'{LIBRARIES}/libibverbs',
           f'{LIBRARIES}/libgcc_s.so.1')
 QEMU = pathlib.Path(os.environ.get('DWCP_QEMU') or machine.DEFAULT_QEMU)
 ADDRESS = '10.9.0.1'
-LIMIT_S = 300
+LIMIT_S = 600
 # The shell's own codes for a command that was not run, or took too long.
 NOT_RUN, TOO_LONG = 125, 124
 
