@@ -256,6 +256,18 @@ static int listen_at(const char *address, char *port)
     return fd;
 }
 
+/* What is used now, without a thread that was joined and still shows. */
+static void usage_settled(Usage *usage)
+{
+    unsigned i;
+
+    *usage = usage_now();
+    for (i = 0; i < 20; i++) {
+        (void)poll(NULL, 0, 1);
+        usage->threads = MIN(usage->threads, usage_now().threads);
+    }
+}
+
 void rdma_pair(RdmaPair *pair, const DwcpSourceOptions *source_options,
                const DwcpTargetOptions *target_options, uint64_t pages)
 {
@@ -267,7 +279,7 @@ void rdma_pair(RdmaPair *pair, const DwcpSourceOptions *source_options,
     fd = listen_at(options.host, pair->port);
     /* rdma_cm keeps the devices that it has found open for ever. */
     g_assert_cmpint(dwcp_rdma_address_check(fd, &err), ==, 0);
-    pair->before = usage_now();
+    usage_settled(&pair->before);
     pair->before.fds--; /* the listener goes with the target */
     g_assert_cmpint(end_try_target(&pair->target, target_options, fd, &err), ==,
                     0);
