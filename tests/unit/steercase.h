@@ -1,0 +1,48 @@
+/*
+ * A session whose number of streams the test changes, through a breaker
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#ifndef DWCP_TESTS_STEERCASE_H
+#define DWCP_TESTS_STEERCASE_H
+
+#include "breaker.h"
+#include "kit.h"
+
+/* Pages of a session whose frames are on their way for a while. */
+#define STEER_LARGE 4000u
+
+typedef struct SteerCase {
+    End source, target;
+    Breaker *breaker;
+} SteerCase;
+
+/* SteerHow a case differs from a plain session whose count is the test's alone. */
+typedef struct SteerHow {
+    unsigned streams;
+    DwcpMode mode;
+    int level;
+    DwcpPriority priority;
+    bool keyed, never; /* never: the target does not know RESUME */
+    bool steered;      /* the controller has its say */
+} SteerHow;
+
+/* steer_case_new: connected, with @pages on both sides and channel 0 taken */
+void steer_case_new(SteerCase *c, uint64_t pages, SteerHow how);
+void steer_case_free(SteerCase *c);
+void steer_case_begin(SteerCase *c);
+void steer_case_finish(SteerCase *c); /* and the memory is the same */
+
+DwcpStats steer_stats(SteerCase *c); /* of the source */
+void steer_await(SteerCase *c, unsigned streams);
+
+/* steer_fill: with what does not compress */
+struct _GRand;
+void steer_fill(struct _GRand *rnd, uint8_t *ram, uint64_t pages);
+
+/* steer_put_all: hands over all pages again, and waits until some of them are on
+ * their way */
+void steer_put_all(SteerCase *c);
+
+#endif
