@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -166,6 +168,9 @@ static void test_stack(void)
 static void test_through(void)
 {
     DwcpSocketState state = { .flow.silent_ms = 77 };
+    int unsent = 0;
+    socklen_t length = sizeof(unsent);
+    uint64_t pace = 0;
     Wire wire;
 
     wire_up(&wire, "short:most=9;stall:after=1M;delay:by=1s");
@@ -173,6 +178,16 @@ static void test_through(void)
     wire.near[0]->ops->measure(wire.near[0], &state);
     g_assert_cmpuint(state.flow.min_rtt_us, <, UINT32_MAX);
     wire.near[0]->ops->set_unsent(wire.near[0], 12345);
+    g_assert_cmpint(getsockopt(wire.tcp[0].fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+                               &unsent, &length),
+                    ==, 0);
+    g_assert_cmpint(unsent, ==, 12345);
+    wire.near[0]->ops->set_pace(wire.near[0], 1000000);
+    length = sizeof(pace);
+    g_assert_cmpint(getsockopt(wire.tcp[0].fd, SOL_SOCKET, SO_MAX_PACING_RATE,
+                               &pace, &length),
+                    ==, 0);
+    g_assert_cmpuint(pace, ==, 1000000);
     g_assert_cmpint(wire_put(&wire, 0, 0, 3), ==, 3);
     wire.near[0]->ops->shutdown(wire.near[0], false);
     wire_arrived(&wire, 0, 0, 3);
