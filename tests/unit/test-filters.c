@@ -31,6 +31,12 @@ static void test_absent(void)
     n = wire_add(&wire, 1, false);
     g_assert_true(wire.near[n] != &wire.tcp[n].base);
     wire_down(&wire);
+    wire_up(&wire, "stall:stream=0");
+    n = wire_add(&wire, 1, false);
+    g_assert_true(wire.near[n] == &wire.tcp[n].base);
+    n = wire_add(&wire, 0, false);
+    g_assert_true(wire.near[n] != &wire.tcp[n].base);
+    wire_down(&wire);
 }
 
 static void test_times(void)
