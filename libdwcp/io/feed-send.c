@@ -156,13 +156,12 @@ void dwcp_feed_sent_locked(DwcpFeed *feed, DwcpFrame *frame, uint64_t now_ns)
 void dwcp_feed_sent(DwcpStream *stream, DwcpFrame *frame)
 {
     DwcpFeed *feed = stream->role;
-    uint64_t now_ns = dwcp_now_ns();
 
     stream->unacked[stream->sent_frames++ % DWCP_STREAM_UNACKED_MAX] =
         (struct DwcpUnacked){ frame->number, frame->count, frame->pages,
                               (uint32_t)frame->length };
     pthread_mutex_lock(&feed->lock);
-    dwcp_feed_sent_locked(feed, frame, now_ns);
+    dwcp_feed_sent_locked(feed, frame, dwcp_now_ns());
     pthread_mutex_unlock(&feed->lock);
 }
 
