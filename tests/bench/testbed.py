@@ -42,15 +42,16 @@ class Testbed:
     which chooses for itself. As a context it is up."""
 
     def __init__(self, state, *, kind='wan', rate_mbit=0, rtt_ms=0, loss=0,
-                 burst='0', jitter_ms=0, queue='100ms', cc='bbr',
+                 burst='0', jitter_ms=0, queue='100ms', veth_mbit=0, cc='bbr',
                  buffers='default', unprivileged=False, hosts=None):
         self.config = {'kind': kind, 'rate_mbit': rate_mbit, 'rtt_ms': rtt_ms,
                        'loss_percent': loss, 'jitter_ms': jitter_ms,
-                       'burst': burst, 'queue': queue, 'cc': cc,
+                       'burst': burst, 'queue': queue,
+                       'veth_mbit': veth_mbit, 'cc': cc,
                        'buffers': buffers,
                        'unprivileged': unprivileged or cc == 'cubic'}
         if kind == 'veth':
-            link = Link(kind='veth')
+            link = Link(kind='veth', veth_mbit=veth_mbit)
         else:
             link = Link(rate_mbit=rate_mbit, rtt_ms=rtt_ms, loss=loss,
                         burst=burst, jitter_ms=jitter_ms, queue=queue)

@@ -33,6 +33,7 @@ class Link:
     reorder: float = 0
     queue: str = "100ms"
     kind: str = "wan"
+    veth_mbit: float = 0
     cc: str = None
     cc_user: str = None
     mtu: int = 1500

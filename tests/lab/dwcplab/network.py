@@ -30,14 +30,18 @@ def device_name(peer):
     return f"to-{peer.name}"
 
 
-def ip(host, *words):
-    """Runs ip(8) with its machine's own files in the host's network."""
+def network_tool(host, *words):
+    """Runs ip(8) or tc(8) with its machine's own files in the host's network."""
     result = subprocess.run(
-        ["nsenter", "-t", str(host.init_pid), "--net", "--", "ip",
+        ["nsenter", "-t", str(host.init_pid), "--net", "--",
          *map(str, words)], text=True, capture_output=True, check=False)
     if result.returncode != 0:
-        raise LabError(f"host {host.name}: ip {' '.join(map(str, words))}: "
+        raise LabError(f"host {host.name}: {' '.join(map(str, words))}: "
                        f"{result.stderr.strip()}")
+
+
+def ip(host, *words):
+    network_tool(host, "ip", *words)
 
 
 def start_emulator(ends, link, state):
@@ -76,6 +80,10 @@ def make_veth(ends, link):
     devices = (device_name(ends[1]), device_name(ends[0]))
     for host, device in zip(ends, devices):
         ip(host, "link", "set", device, "up")
+        if link.veth_mbit:
+            network_tool(host, "tc", "qdisc", "add", "dev", device, "root",
+                         "tbf", "rate", f"{link.veth_mbit:f}mbit",
+                         "burst", "512kb", "latency", "20ms")
     return VethControl(ends, devices)
 
 
