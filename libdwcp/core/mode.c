@@ -240,6 +240,15 @@ bool dwcp_mode_probe(DwcpModeState *state, uint32_t rtt_us, uint64_t now_ns)
     return decide(state, now_ns);
 }
 
+bool dwcp_mode_near(const DwcpModeState *state)
+{
+    if (state->pinned) {
+        return state->mode == DWCP_MODE_DATACENTER;
+    }
+    return state->mode != DWCP_MODE_INTERNET && state->min_rtt_us &&
+           state->min_rtt_us < DWCP_MODE_NEAR_US;
+}
+
 void dwcp_mode_pin(DwcpModeState *state, DwcpMode mode, uint64_t now_ns)
 {
     assert(mode != DWCP_MODE_MEASURED && mode < DWCP_MODE_COUNT);

@@ -153,6 +153,15 @@ bool dwcp_mode_doubt(DwcpModeState *state, uint64_t now_ns);
  * the mode change? */
 bool dwcp_mode_probe(DwcpModeState *state, uint32_t rtt_us, uint64_t now_ns);
 
+/*
+ * dwcp_mode_near: is the path a short one, as far as is known?
+ *
+ * At once, unlike the mode itself, and whatever the link carries: by the least
+ * RTT of any, to which queues and busy processors only add.  But not in internet
+ * mode: then the path became longer.
+ */
+bool dwcp_mode_near(const DwcpModeState *state);
+
 /* dwcp_mode_pin: @mode whatever is measured, until dwcp_mode_unpin, which
  * keeps it until three windows say otherwise */
 void dwcp_mode_pin(DwcpModeState *state, DwcpMode mode, uint64_t now_ns);

@@ -15,11 +15,6 @@
 
 /* A frame should not keep its stream busy for longer. */
 #define FRAME_MS 200u
-/* DWCP_LEVEL_AUTO is one of these. */
-#define LEVEL_IDLE_LINK 2u
-#define LEVEL_FULL_LINK 3u
-/* The fastest link that may count as full: level 3 takes a third more time. */
-#define FULL_LINK_BYTES_PER_S (32u << 20)
 /* From here on 2 MiB take a large part of a second. */
 #define LEVEL_SLOW 10
 
@@ -148,24 +143,25 @@ static void take_chunks_locked(DwcpFeed *feed, DwcpPages *pages)
              feed->ring_out != feed->ring_in);
 }
 
-/*
- * What an idle link costs is time, what a full one costs is bytes.  Level 1 is
- * not offered: it saves a fifth of level 2's time and sends half as much again.
- */
-static unsigned level_locked(const DwcpFeed *feed)
+static unsigned level_locked(DwcpFeed *feed, uint64_t now_ns)
 {
-    uint64_t rate = dwcp_feed_rate_locked(feed);
-
     if (feed->way == DWCP_WAY_LANE) {
         return 0;
     }
     if (feed->level >= 0) {
         return (unsigned)feed->level;
     }
-    return rate && rate <= FULL_LINK_BYTES_PER_S &&
-                   feed->ready_bytes >= dwcp_feed_ready_limit_locked(feed) / 2
-               ? LEVEL_FULL_LINK
-               : LEVEL_IDLE_LINK;
+    return dwcp_level_choose(
+        &feed->choice,
+        &(DwcpLevelTake){
+            .now_ns = now_ns,
+            .rate_bytes_per_s = dwcp_feed_rate_locked(feed),
+            .ready_bytes = feed->ready_bytes,
+            .hungry = feed->idle != 0, /* beyond those that were called */
+            .backlog = feed->ready_bytes >=
+                       dwcp_feed_ready_limit_locked(feed) / 2,
+            .raw_fits = feed->rate_bytes_per_s && atomic_load(&feed->raw_fits),
+        });
 }
 
 /* Returns: a frame that the pool had room for, or NULL: out of memory. */
@@ -174,15 +170,17 @@ static DwcpFrame *frame_new(DwcpFeed *feed)
     uint32_t page_size = feed->session->page_size;
     size_t bytes = feed->level ? dwcp_frame_bytes_max(page_size)
                                : dwcp_frame_head_bytes_max();
-    size_t parts = feed->level && !feed->raw_too ? 0
-                                                 : dwcp_raw_parts_max(page_size);
+    size_t parts = feed->level > 0 && !feed->raw_too
+                       ? 0
+                       : dwcp_raw_parts_max(page_size);
     size_t size = sizeof(DwcpFrame) + bytes + parts * sizeof(struct iovec);
     DwcpFrame *frame = malloc(size);
     DwcpError err;
 
     _Static_assert(offsetof(DwcpFrame, bytes) % _Alignof(struct iovec) == 0 &&
                        DWCP_RECORD_HEADER % _Alignof(struct iovec) == 0 &&
-                       DWCP_PAGES_CHUNK % _Alignof(struct iovec) == 0,
+                       DWCP_PAGES_CHUNK % _Alignof(struct iovec) == 0 &&
+                       DWCP_PAGE_SIZE_MIN % _Alignof(struct iovec) == 0,
                    "the parts stand aligned behind the head");
 
     if (!frame) {
@@ -192,7 +190,6 @@ static DwcpFrame *frame_new(DwcpFeed *feed)
     }
     frame->guest = parts ? (struct iovec *)(void *)(frame->bytes + bytes)
                          : NULL;
-    frame->guest_count = 0;
     frame->used = 0;
     atomic_fetch_add(&feed->session->memory_bytes, size);
     return frame;
@@ -202,6 +199,7 @@ int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame,
                    unsigned *level)
 {
     DwcpSession *session = feed->session;
+    uint64_t now_ns;
     DwcpFrame *taken;
     bool again;
 
@@ -214,7 +212,8 @@ int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame,
         pthread_mutex_unlock(&feed->lock);
         return -ECANCELED;
     }
-    *level = feed->level_now = level_locked(feed);
+    now_ns = dwcp_now_ns();
+    *level = feed->level_now = level_locked(feed, now_ns);
     again = feed->again_count;
     if (again) {
         take_again_locked(feed, pages);
@@ -237,6 +236,9 @@ int dwcp_feed_take(DwcpFeed *feed, DwcpPages *pages, DwcpFrame **frame,
     }
     if (taken) {
         taken->again = again;
+        taken->level = *level;
+        taken->taken_ns = now_ns;
+        taken->guest_count = 0;
     }
     *frame = taken;
     return taken ? 0 : -ECANCELED;
@@ -261,6 +263,7 @@ static void count_pages_locked(DwcpFeed *feed, const DwcpFrame *frame,
 
 void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages)
 {
+    uint64_t spent_ns = dwcp_now_ns() - frame->taken_ns;
     DwcpStream *idle = NULL;
 
     frame->number = pages->number;
@@ -270,6 +273,12 @@ void dwcp_feed_ready(DwcpFeed *feed, DwcpFrame *frame, const DwcpPages *pages)
     frame->used = frame->head > frame->used ? frame->head : frame->used;
     pthread_mutex_lock(&feed->lock);
     count_pages_locked(feed, frame, pages);
+    if (frame->level) {
+        dwcp_level_encoded(&feed->choice,
+                           (uint64_t)dwcp_pages_plain(pages) *
+                               feed->session->page_size,
+                           spent_ns);
+    }
     *feed->ready_end = frame;
     feed->ready_end = &frame->next;
     feed->ready_bytes += frame->length;

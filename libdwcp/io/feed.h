@@ -37,6 +37,7 @@
 
 #include "core/codec.h"
 #include "core/hostcap.h"
+#include "core/level.h"
 #include "core/pacer.h"
 #include "core/seqset.h"
 #include "io/stream.h"
@@ -86,6 +87,7 @@ typedef struct DwcpFeed {
     DwcpHostcapMember hostcap; /* asked once the pacer has nothing against it */
     uint64_t rate_bytes_per_s; /* measured */
     uint64_t rate_ns, rate_bytes;
+    DwcpLevel choice;   /* of the level, with DWCP_LEVEL_AUTO */
     unsigned level_now;
     bool begun; /* BEGIN has come: stream 0 may carry pages */
     uint64_t pulled; /* chunks that streams have taken to send */
@@ -102,6 +104,7 @@ typedef struct DwcpFeed {
     atomic_ullong put_pages, acked_pages;
     atomic_uint streams_wanted; /* those of this index and above get no frames */
     atomic_uint rounds;
+    atomic_bool raw_fits; /* bytes are cheap on this path; stream 0's thread */
 } DwcpFeed;
 
 /* dwcp_feed_init: Returns: 0, -ENOMEM */
@@ -135,8 +138,8 @@ uint64_t dwcp_feed_last_number(DwcpFeed *feed);
  * what waits: the end of a round is spread over all streams.
  *
  * @pages: number, count and chunks are filled in
- * @level: to compress with; with DWCP_LEVEL_AUTO the higher one when a slow
- *         link is what others wait for: half of what may be ready is
+ * @level: to compress with, or 0: send raw; with DWCP_LEVEL_AUTO as core/level
+ *         chooses
  *
  * Returns: 0; -ECANCELED the session is over.
  * Threads: workers.

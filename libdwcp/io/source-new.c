@@ -188,9 +188,12 @@ static int feed_setup(DwcpSource *source, const DwcpSourceOptions *options,
     uint32_t ms = options->queue_ms_max ? options->queue_ms_max
                                         : DWCP_QUEUE_MS_DEFAULT;
 
-    return dwcp_feed_init(&source->feed, source, &source->session, bytes, ms,
-                          source->workers_wanted + FRAMES_QUEUED,
-                          source->count.wanted, options->level, err);
+    int rc = dwcp_feed_init(&source->feed, source, &source->session, bytes, ms,
+                            source->workers_wanted + FRAMES_QUEUED,
+                            source->count.wanted, options->level, err);
+
+    dwcp_level_init(&source->feed.choice, source->workers_wanted);
+    return rc;
 }
 
 int dwcp_source_new(const DwcpSourceOptions *options, DwcpSource **out,

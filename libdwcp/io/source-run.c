@@ -287,7 +287,6 @@ static void encode(DwcpSource *source, DwcpEncoder *encoder, DwcpPages *pages,
                    pages->chunks[i].chunk * chunk_bytes;
     }
     if (level) {
-        frame->guest_count = 0;
         frame->length = dwcp_encode_frame(encoder, hosts, pages, level,
                                           frame->bytes);
         frame->head = frame->length;

@@ -66,6 +66,7 @@ static void judge_mode(DwcpSource *source, const DwcpFlowInfo *infos,
                          })) {
         atomic_store(&source->mode, source->path.mode);
     }
+    atomic_store(&source->feed.raw_fits, dwcp_mode_near(&source->path));
 }
 
 static void judge_count(DwcpSource *source, const DwcpFlowInfo *infos,

@@ -37,13 +37,15 @@ typedef struct DwcpFrame {
     uint32_t count;  /* of chunks */
     uint32_t pages;  /* described */
     bool again;      /* for a stream that was lost */
+    unsigned level;  /* zstd's, 0 = raw */
+    uint64_t taken_ns; /* when its chunks were */
     size_t length;   /* of the record */
     size_t head;     /* of it in bytes; the rest is in guest RAM */
     size_t used;     /* the most of bytes that was: to be wiped */
-    struct iovec *guest;  /* level 0: dwcp_raw_parts_max() entries behind bytes,
-                           * else NULL */
+    struct iovec *guest;  /* if it may be raw: dwcp_raw_parts_max() entries
+                           * behind bytes, else NULL */
     unsigned guest_count;
-    /* dwcp_frame_bytes_max(); level 0: dwcp_frame_head_bytes_max() */
+    /* dwcp_frame_bytes_max(); at level 0 dwcp_frame_head_bytes_max() */
     _Alignas(struct iovec) uint8_t bytes[];
 } DwcpFrame;
 

@@ -6,12 +6,14 @@
  * each has in work beyond it: in bytes when the target reads slowly, in
  * milliseconds of the rate when that is limited.  And that a stream which is not
  * wanted gets nothing, and that what it was called for others are called for.
- * And that time counts as dry if, and only if, streams have taken everything.
+ * And that time counts as dry if, and only if, streams have taken everything, and
+ * that without a level a frame is raw or compressed, as was chosen.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 
 #include <glib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "core/codec.h"
@@ -327,6 +329,78 @@ static void test_lost(void)
     pthread_mutex_destroy(&session.lock);
 }
 
+/*
+ * A frame of a session without a level can be either kind, each time that it is
+ * taken: with room for the pages' places behind the bytes, and none of those that
+ * it had before.
+ */
+static void test_both_kinds(void)
+{
+    DwcpSession session = { .page_size = PAGE };
+    DwcpStream stream = { .session = &session };
+    uint8_t *ram = g_malloc((size_t)DWCP_FRAME_PLAIN_MAX * 2);
+    const uint8_t *hosts[DWCP_FRAME_CHUNKS_MAX];
+    DwcpEncoder *encoder = dwcp_encoder_new(PAGE);
+    unsigned level, i, n, kinds[2] = { 0, 0 };
+    DwcpFrame *frame, *first = NULL;
+    uint64_t wait_ns;
+    DwcpPages pages;
+    DwcpError err;
+    DwcpFeed feed;
+
+    memset(ram, 1, (size_t)DWCP_FRAME_PLAIN_MAX * 2);
+    g_assert_cmpint(dwcp_feed_init(&feed, NULL, &session, 32 * MIB, 100, 16, 1,
+                                   DWCP_LEVEL_AUTO, &err),
+                    ==, 0);
+    dwcp_level_init(&feed.choice, 1);
+    stream.role = &feed;
+    stream.transport = dwcp_tcp_init(&stream.tcp);
+    stream.unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
+    g_assert_cmpint(dwcp_feed_begin(&feed, false, &err), ==, 0);
+    atomic_store(&feed.raw_fits, true);
+    for (i = 0; i < 3; i++) {
+        for (n = 0; n < 16; n++) { /* every second page: no two are one part */
+            g_assert_cmpint(dwcp_feed_put(&feed, 0, i * 1024 + 2 * n, 1), ==,
+                            0);
+        }
+        g_assert_cmpint(dwcp_feed_flush(&feed), ==, 0);
+        feed.rate_bytes_per_s = 1000 * MIB; /* as if it had been measured */
+        feed.choice.stage = DWCP_LEVEL_RAW;
+        feed.choice.hunger = 0.5;
+        feed.choice.packed_ns = i == 1 ? 0 : dwcp_now_ns();
+        g_assert_cmpint(dwcp_feed_take(&feed, &pages, &frame, &level), ==, 0);
+        g_assert_true(!first || frame == first); /* from the pool */
+        first = frame;
+        g_assert_cmpuint(frame->guest_count, ==, 0);
+        for (n = 0; n < pages.count; n++) {
+            hosts[n] = ram;
+        }
+        if (level) {
+            frame->head = frame->length = dwcp_encode_frame(
+                encoder, hosts, &pages, level, frame->bytes);
+        } else {
+            frame->head = dwcp_encode_raw(hosts, &pages, PAGE, frame->bytes,
+                                          frame->guest, &frame->guest_count);
+            frame->length = frame->head + 16 * PAGE;
+            g_assert_cmpuint(frame->guest_count, ==, 16);
+            g_assert_true((uint8_t *)frame->guest >=
+                          frame->bytes + dwcp_frame_bytes_max(PAGE));
+        }
+        kinds[level != 0]++;
+        dwcp_feed_ready(&feed, frame, &pages);
+        g_assert_true(dwcp_feed_pull(&stream, &wait_ns) == frame);
+        dwcp_feed_sent(&stream, frame);
+    }
+    g_assert_cmpuint(kinds[0], ==, 2);
+    g_assert_cmpuint(kinds[1], ==, 1);
+    g_assert_cmpuint(feed.raw_pages, ==, 32);
+    g_assert_cmpuint(feed.zstd_pages, ==, 16);
+    dwcp_feed_clear(&feed);
+    dwcp_encoder_free(encoder);
+    g_free(stream.unacked);
+    g_free(ram);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -336,5 +410,6 @@ int main(int argc, char **argv)
     g_test_add_func("/feed/again/slow", test_again_slow);
     g_test_add_func("/feed/dry", test_dry);
     g_test_add_func("/feed/lost", test_lost);
+    g_test_add_func("/feed/both-kinds", test_both_kinds);
     return g_test_run();
 }

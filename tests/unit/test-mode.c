@@ -177,6 +177,37 @@ static void test_own_queue(void)
     assert_mode(&bench, DWCP_MODE_INTERNET, DWCP_MODE_REASON_FAR);
 }
 
+/* At once near, on a slow link and on a busy machine as well; never where the
+ * path is long, or became so, or is said to be. */
+static void test_near(void)
+{
+    Bench bench;
+
+    begin(&bench);
+    g_assert_false(dwcp_mode_near(&bench.state)); /* nothing is known */
+    g_assert_false(dwcp_mode_sample(&bench.state,
+                                    &(DwcpModeSample){
+                                        .now_ns = bench.now_ns += STEP_NS,
+                                        .rtt_us = 30000,
+                                        .min_rtt_us = 9999,
+                                    }));
+    g_assert_true(dwcp_mode_near(&bench.state));
+    feed(&bench, 4, 9000, 10 * MBIT, true);
+    g_assert_true(dwcp_mode_near(&bench.state));
+    feed(&bench, 4, 60000, 10 * MBIT, false);
+    bench.state.min_rtt_us = 100; /* of minutes ago */
+    g_assert_cmpint(bench.state.mode, ==, DWCP_MODE_INTERNET);
+    g_assert_false(dwcp_mode_near(&bench.state));
+    begin(&bench);
+    feed(&bench, 1, 10000, 9000 * MBIT, false);
+    g_assert_false(dwcp_mode_near(&bench.state));
+    dwcp_mode_pin(&bench.state, DWCP_MODE_DATACENTER, bench.now_ns);
+    g_assert_true(dwcp_mode_near(&bench.state));
+    dwcp_mode_pin(&bench.state, DWCP_MODE_HYBRID, bench.now_ns);
+    feed(&bench, 1, 100, 9000 * MBIT, false);
+    g_assert_false(dwcp_mode_near(&bench.state));
+}
+
 static void test_pin(void)
 {
     Bench bench;
@@ -202,6 +233,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mode/void-samples", test_void_samples);
     g_test_add_func("/mode/rate", test_rate);
     g_test_add_func("/mode/own-queue", test_own_queue);
+    g_test_add_func("/mode/near", test_near);
     g_test_add_func("/mode/pin", test_pin);
     return g_test_run();
 }

@@ -260,7 +260,8 @@ typedef struct DwcpSource DwcpSource;
  * @priority: see there
  * @workers: 1 to DWCP_WORKERS_MAX; default: the online processors, at most 8
  * @level: zstd level, 0 (raw) to DWCP_LEVEL_MAX; or DWCP_LEVEL_AUTO: frame by
- *         frame 2, or 3 while a slow link is full
+ *         frame 2, or 3 while a slow link is full, or 0 on a short path where
+ *         the link is faster than the workers
  * @queue_bytes_max: limit of encoded, unsent bytes; default 32 MiB
  * @queue_ms_max: the same in milliseconds of the measured rate; default 100
  * @silence_ms_max: the session fails when the peer shows no sign of life for
