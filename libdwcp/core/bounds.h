@@ -67,6 +67,12 @@
 #define DWCP_UNSENT_BYTES_MAX (4u << 20)
 #define DWCP_UNSENT_MS 20u
 
+/*
+ * In the middle of a frame a stream wakes up for no less, where its socket's
+ * buffer holds four times as much: a chunk of 4 KiB pages.
+ */
+#define DWCP_ENOUGH_BYTES (256u << 10)
+
 #define DWCP_QUEUE_BYTES_DEFAULT (32u << 20)
 #define DWCP_QUEUE_BYTES_MIN (256u << 10)
 #define DWCP_QUEUE_BYTES_START (4 * DWCP_FRAME_PLAIN_MAX) /* rate unknown */

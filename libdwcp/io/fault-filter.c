@@ -318,6 +318,13 @@ static void fault_set_pace(DwcpTransport *transport, uint64_t bytes_per_s)
     below->ops->set_pace(below, bytes_per_s);
 }
 
+static void fault_set_enough(DwcpTransport *transport, uint32_t bytes)
+{
+    DwcpTransport *below = ((Fault *)transport)->below;
+
+    below->ops->set_enough(below, bytes);
+}
+
 static void fault_shutdown(DwcpTransport *transport, bool reset)
 {
     DwcpTransport *below = ((Fault *)transport)->below;
@@ -358,6 +365,7 @@ DwcpTransport *dwcp_fault_new(DwcpFaults *faults, unsigned number,
         .measure = fault_measure,
         .set_unsent = fault_set_unsent,
         .set_pace = fault_set_pace,
+        .set_enough = fault_set_enough,
         .shutdown = fault_shutdown,
         .close = fault_close,
     };

@@ -292,6 +292,23 @@ void dwcp_socket_set_pace(int fd, uint64_t bytes_per_s)
     }
 }
 
+/*
+ * The kernel makes a buffer that is too small for it larger, and may clamp the
+ * window to that, for ever on some releases.  So it is left alone until it has
+ * grown by itself, as it does on a fast path.
+ */
+void dwcp_socket_set_enough(int fd, uint32_t bytes)
+{
+    int buffer = 0, lowat = (int)bytes;
+    socklen_t length = sizeof(buffer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, &length) < 0 ||
+        (uint32_t)buffer / 4 < bytes) {
+        lowat = 1;
+    }
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat));
+}
+
 /* Options are an improvement, never a condition: failures are ignored. */
 void dwcp_socket_prepare(int fd)
 {

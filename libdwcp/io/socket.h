@@ -58,6 +58,10 @@ void dwcp_socket_set_unsent(int fd, uint32_t bytes);
  * limit */
 void dwcp_socket_set_pace(int fd, uint64_t bytes_per_s);
 
+/* dwcp_socket_set_enough: bytes that are worth waking up for, if its buffer is
+ * large enough for that */
+void dwcp_socket_set_enough(int fd, uint32_t bytes);
+
 /* dwcp_read_exact, dwcp_write_exact: all @length bytes by @deadline_ns
  * Returns: 0; -ETIMEDOUT, -ECANCELED, -ECONNRESET (closed), or errno. */
 int dwcp_read_exact(DwcpStream *stream, void *data, size_t length,

@@ -149,7 +149,7 @@ void dwcp_stream_close(DwcpStream *stream, bool reset)
     stream->ctrl_at = stream->ctrl_end = 0;
     stream->sent_frames = stream->acked_frames = 0;
     stream->tcp_acked_bytes = stream->idle_ns = 0;
-    stream->unsent_bytes = 0;
+    stream->unsent_bytes = stream->enough_bytes = 0;
     stream->pace = 0;
     stream->in_held = stream->want_out = false;
     stream->broken = stream->retired = false;
@@ -231,6 +231,28 @@ static uint64_t poll_timeout_ns(const DwcpStream *stream, uint64_t now_ns)
     return stream->wait_ns < limit_ns ? stream->wait_ns : limit_ns;
 }
 
+/*
+ * In the middle of a frame it is of no use to wake up for each packet.  What is
+ * missing is plain text, and part of it may stand in a segment that is not whole.
+ * That nothing came is noticed all the same: a turn looks, at each tick.
+ */
+static void wait_for_enough(DwcpStream *stream)
+{
+    size_t missing = stream->landing && stream->landing->left
+                         ? stream->landing->left
+                         : stream->in_missing;
+    uint32_t enough =
+        missing >= DWCP_ENOUGH_BYTES + DWCP_SEGMENT_BYTES_MAX
+            ? DWCP_ENOUGH_BYTES
+            : 1;
+
+    if (enough != stream->enough_bytes &&
+        (enough > 1 || stream->enough_bytes)) {
+        stream->enough_bytes = enough;
+        stream->transport->ops->set_enough(stream->transport, enough);
+    }
+}
+
 static void wait_for_events(DwcpStream *stream, uint64_t now_ns)
 {
     uint64_t timeout_ns = poll_timeout_ns(stream, now_ns);
@@ -246,6 +268,9 @@ static void wait_for_events(DwcpStream *stream, uint64_t now_ns)
     }
     if (stream->want_out) {
         fds[0].events |= POLLOUT;
+    }
+    if (fds[0].events & POLLIN) {
+        wait_for_enough(stream);
     }
     stream->transport->ops->poll(stream->transport, &fds[0], &timeout_ns);
     if (stream->pump) {

@@ -139,6 +139,7 @@ struct DwcpStream {
         uint32_t count, pages, bytes;
     } *unacked;
     uint64_t sent_frames, acked_frames;
+    uint32_t enough_bytes; /* as the socket was told; 0 = not yet */
     uint32_t unsent_bytes; /* source: as the socket was told; 0 = not yet */
     uint64_t pace; /* the same, bytes/s; 0 = as it was made */
 

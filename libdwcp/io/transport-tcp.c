@@ -53,6 +53,11 @@ static void tcp_set_unsent(DwcpTransport *transport, uint32_t bytes)
     dwcp_socket_set_unsent(fd_of(transport), bytes);
 }
 
+static void tcp_set_enough(DwcpTransport *transport, uint32_t bytes)
+{
+    dwcp_socket_set_enough(fd_of(transport), bytes);
+}
+
 static void tcp_shutdown(DwcpTransport *transport, bool reset)
 {
     const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
@@ -83,6 +88,7 @@ DwcpTransport *dwcp_tcp_init(DwcpTcp *tcp)
         .measure = tcp_measure,
         .set_unsent = tcp_set_unsent,
         .set_pace = tcp_set_pace,
+        .set_enough = tcp_set_enough,
         .shutdown = tcp_shutdown,
         .close = tcp_close,
     };

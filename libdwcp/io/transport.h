@@ -44,6 +44,9 @@ typedef struct DwcpTransportOps {
     void (*set_unsent)(DwcpTransport *transport, uint32_t bytes);
     /* Of what is sent from now on, queued or not; UINT64_MAX = no limit. */
     void (*set_pace)(DwcpTransport *transport, uint64_t bytes_per_s);
+    /* Until this is called again a poll() for input need not tell of less, unless
+     * it is the end; so many are still to come.  1: of anything. */
+    void (*set_enough)(DwcpTransport *transport, uint32_t bytes);
     /* The peer sees the end of what was sent; @reset: of all, at once. */
     void (*shutdown)(DwcpTransport *transport, bool reset);
     /* Closes what is below, then frees itself if it was allocated. */

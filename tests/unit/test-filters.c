@@ -194,6 +194,7 @@ static void test_through(void)
                                &pace, &length),
                     ==, 0);
     g_assert_cmpuint(pace, ==, 1000000);
+    wire.near[0]->ops->set_enough(wire.near[0], 1);
     g_assert_cmpint(wire_put(&wire, 0, 0, 3), ==, 3);
     wire.near[0]->ops->shutdown(wire.near[0], false);
     wire_arrived(&wire, 0, 0, 3);
