@@ -57,10 +57,22 @@ void dwcp_rdma_set(DwcpSession *session, DwcpRdmaState state, const char *why,
     va_end(args);
 }
 
+/*
+ * A lane that has done its work carries no pages any more, even though its
+ * thread may still be taking it down when the session is over.
+ */
+static DwcpRdmaState state_locked(const DwcpSession *session)
+{
+    bool is_done = session->lane.heard && !session->lane.heard_down.text[0];
+
+    return session->rdma == DWCP_RDMA_ACTIVE && is_done ? DWCP_RDMA_ENDED
+                                                        : session->rdma;
+}
+
 void dwcp_rdma_stats(DwcpSession *session, DwcpStats *stats)
 {
     pthread_mutex_lock(&session->lock);
-    stats->rdma = session->rdma;
+    stats->rdma = state_locked(session);
     (void)snprintf(stats->rdma_why, sizeof(stats->rdma_why), "%s",
                    session->rdma_why);
     pthread_mutex_unlock(&session->lock);
