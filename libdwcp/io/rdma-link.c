@@ -8,11 +8,11 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/fail.h"
 #include "io/lane-end.h"
+#include "io/rdma-memory.h"
 
 /* wr_id of a receive: this and its slot. */
 #define RECEIVE (1ull << 63)
@@ -82,7 +82,7 @@ static int make_slots(DwcpLink *link, DwcpError *err)
         return dwcp_fail(err, -ENOMEM, "out of memory");
     }
     memset(link->slots, 0, bytes);
-    link->mr = dwcp_link_register(link->pd, link->slots, (uint32_t)bytes,
+    link->mr = dwcp_rdma_register(link->pd, link->slots, (uint32_t)bytes,
                                   IBV_ACCESS_LOCAL_WRITE, err);
     return link->mr ? 0 : err->code;
 }
@@ -409,22 +409,4 @@ void dwcp_link_wait(DwcpLink *link, int wake_fd, uint64_t timeout_ns)
     if (fds[2].revents) {
         wake_clear(wake_fd);
     }
-}
-
-struct ibv_mr *dwcp_link_register(struct ibv_pd *pd, void *host, uint32_t bytes,
-                                  int access, DwcpError *err)
-{
-    struct ibv_mr *mr = ibv_reg_mr(pd, host, bytes, access);
-    struct rlimit limit = { 0 };
-    int code = errno;
-
-    if (!mr) {
-        (void)getrlimit(RLIMIT_MEMLOCK, &limit);
-        (void)dwcp_fail(err, code ? -code : -EIO,
-                        "RDMA: cannot register %u KiB of memory: %s (limit of "
-                        "locked memory: %llu KiB)",
-                        bytes >> 10, strerror(code),
-                        (unsigned long long)limit.rlim_cur >> 10);
-    }
-    return mr;
 }

@@ -123,9 +123,4 @@ int dwcp_link_poll(DwcpLink *link, int max, DwcpLinkGot *got, void *opaque,
  */
 void dwcp_link_wait(DwcpLink *link, int wake_fd, uint64_t timeout_ns);
 
-/* dwcp_link_register: a piece of guest RAM; Returns: NULL, and *@err with the
- * limit that is to blame */
-struct ibv_mr *dwcp_link_register(struct ibv_pd *pd, void *host, uint32_t bytes,
-                                  int access, DwcpError *err);
-
 #endif

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <unistd.h>
 
-#include "io/rdma-link.h"
+#include "io/rdma-memory.h"
 
 static void *run(void *opaque)
 {
@@ -22,7 +22,7 @@ static void *run(void *opaque)
         job = &pin->jobs[pin->made % DWCP_PIECES_AHEAD];
         pthread_mutex_unlock(&pin->lock);
         /* The source's device only reads. */
-        job->mr = dwcp_link_register(pin->pd, job->host, job->bytes, 0,
+        job->mr = dwcp_rdma_register(pin->pd, job->host, job->bytes, 0,
                                      &job->error);
         pthread_mutex_lock(&pin->lock);
         pin->made++;

@@ -16,6 +16,7 @@
 
 #include "core/fail.h"
 #include "io/lane-end.h"
+#include "io/rdma-memory.h"
 #include "io/rdma-write.h"
 #include "io/rdma.h"
 
@@ -127,26 +128,14 @@ static int enter(DwcpSourceLane *lane, DwcpError *err)
 /* All that was registered, by whatever way it came to be. */
 static void deregister(DwcpSourceLane *lane)
 {
-    DwcpPieceBlock *block;
     DwcpPinJob job;
-    unsigned i;
-    uint32_t j;
 
     dwcp_pin_stop(&lane->pin);
     while (lane->pin.started && dwcp_pin_take(&lane->pin, &job)) {
         job.piece->handle = job.mr;
     }
     dwcp_pin_clear(&lane->pin);
-    for (i = 0; i < lane->pieces.blocks_count; i++) {
-        block = &lane->pieces.blocks[i];
-        for (j = 0; j < block->count; j++) {
-            if (block->pieces[j].handle) {
-                (void)ibv_dereg_mr(block->pieces[j].handle);
-            }
-        }
-    }
-    dwcp_pieces_clear(&lane->pieces);
-    atomic_store(&lane->session->rdma_registered_bytes, 0);
+    dwcp_rdma_deregister(lane->session, &lane->pieces);
 }
 
 /* What the target has is acknowledged; the rest is to be sent again. */
@@ -154,15 +143,8 @@ static int settle(DwcpSourceLane *lane, uint64_t frames, DwcpError *err)
 {
     DwcpFeed *feed = &lane->source->feed;
     const DwcpFlightFrame *frame;
-    int rc;
+    int rc = dwcp_source_lane_acked(lane, frames, err);
 
-    while ((rc = dwcp_flight_ack(&lane->flight, frames, &frame, err)) == 1) {
-        rc = dwcp_feed_lane_acked(feed, frame->number, frame->count,
-                                  frame->pages, err);
-        if (rc < 0) {
-            break;
-        }
-    }
     if (rc < 0) {
         return rc;
     }

@@ -23,6 +23,7 @@
 #include "core/rampieces.h"
 #include "io/lane-end.h"
 #include "io/rdma-link.h"
+#include "io/rdma-memory.h"
 #include "io/rdma.h"
 
 #define BACKLOG 4
@@ -303,7 +304,7 @@ static int register_piece(TargetLane *lane, uint32_t block, uint32_t piece,
                     (uint64_t)piece * DWCP_PIECE_BYTES;
     struct ibv_mr *mr;
 
-    mr = dwcp_link_register(lane->link.pd, host, message.bytes,
+    mr = dwcp_rdma_register(lane->link.pd, host, message.bytes,
                             IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE,
                             err);
     if (!mr) {
@@ -375,25 +376,6 @@ static int serve(TargetLane *lane, DwcpError *err)
 
 /* --------------------------------------------------------------- end -- */
 
-static void deregister(TargetLane *lane)
-{
-    DwcpPieceBlock *block;
-    unsigned i;
-    uint32_t j;
-
-    for (i = 0; i < lane->pieces.blocks_count; i++) {
-        block = &lane->pieces.blocks[i];
-        for (j = 0; j < block->count; j++) {
-            if (block->pieces[j].handle) {
-                (void)ibv_dereg_mr(block->pieces[j].handle);
-            }
-        }
-    }
-    dwcp_pieces_clear(&lane->pieces);
-    atomic_store(&lane->session->rdma_registered_bytes, 0);
-    atomic_fetch_sub(&lane->session->memory_bytes, lane->memory_bytes);
-}
-
 /* @why: NULL: it has done its work */
 static void take_down(TargetLane *lane, const DwcpError *why)
 {
@@ -411,7 +393,8 @@ static void take_down(TargetLane *lane, const DwcpError *why)
     dwcp_rdma_set(session, lane->used ? DWCP_RDMA_ENDED : DWCP_RDMA_UNUSED,
                   "%s", text ? text : "");
     dwcp_target_check_complete(lane->target);
-    deregister(lane);
+    dwcp_rdma_deregister(session, &lane->pieces);
+    atomic_fetch_sub(&session->memory_bytes, lane->memory_bytes);
     dwcp_link_close(&lane->link);
 }
 

@@ -11,7 +11,8 @@
 
 /* ---------------------------------------------------------- messages -- */
 
-static int acked(DwcpSourceLane *lane, uint64_t frames, DwcpError *err)
+int dwcp_source_lane_acked(DwcpSourceLane *lane, uint64_t frames,
+                           DwcpError *err)
 {
     const DwcpFlightFrame *frame;
     int rc;
@@ -43,7 +44,7 @@ static int got(void *opaque, const uint8_t *bytes, uint32_t length,
     lane->moved_ns = dwcp_now_ns();
     atomic_store(&lane->session->heard_ns, lane->moved_ns);
     return message.type == DWCP_LANE_ACK
-               ? acked(lane, message.frames, err)
+               ? dwcp_source_lane_acked(lane, message.frames, err)
                : dwcp_pieces_remote(&lane->pieces, message.block, message.piece,
                                     message.bytes, message.rkey,
                                     message.address, err);

@@ -52,6 +52,11 @@ typedef struct DwcpSourceLane {
 /* dwcp_source_lane_unstage: the first of the queue is done with */
 void dwcp_source_lane_unstage(DwcpSourceLane *lane);
 
+/* dwcp_source_lane_acked: the target has applied so many frames of the lane in
+ * all; Returns: 0 or -EPROTO */
+int dwcp_source_lane_acked(DwcpSourceLane *lane, uint64_t frames,
+                           DwcpError *err) DWCP_CHECKED;
+
 /*
  * dwcp_source_lane_serve: move pages until something ends it
  *
