@@ -22,6 +22,7 @@
 #include "core/bytes.h"
 #include "fuzz.h"
 #include "kit.h"
+#include "pieces.h"
 
 #define PAGES 70u
 #define AGAIN_MAX 6u
@@ -50,19 +51,9 @@ static void await_stream(Run *run, unsigned index)
             continue;
         }
         raw.fd = raw_accept(run->listen_fd);
-        if (!raw_read(raw.fd, raw.hello, sizeof(raw.hello)) ||
-            dwcp_hello_decode(raw.hello, &raw.said, NULL) < 0) {
-            close(raw.fd);
-            continue;
-        }
-        (void)dwcp_hello_judge(&raw.said, DWCP_SECURITY_NONE,
-                               DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME, PAGE,
-                               &raw.answer);
-        memcpy(raw.answer.session, session, sizeof(session));
-        dwcp_welcome_encode(raw.welcome, &raw.answer);
-        dwcp_welcome_tag(raw.welcome, raw.hello, NULL);
-        raw_send(raw.fd, raw.welcome, sizeof(raw.welcome));
-        if (!raw_read(raw.fd, confirm, sizeof(confirm))) {
+        if (!raw_welcome(&raw, session,
+                         DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME) ||
+            !raw_read(raw.fd, confirm, sizeof(confirm))) {
             close(raw.fd);
             continue;
         }
@@ -109,20 +100,18 @@ static gpointer finish_run(gpointer opaque)
 static void feed(Run *run, const uint8_t *data, size_t size)
 {
     unsigned again = 0, index;
-    size_t length;
+    Piece piece;
 
-    for (; size >= 3; data += 3 + length, size -= 3 + length) {
-        length = dwcp_get_le16(data + 1);
-        length = length < size - 3 ? length : size - 3;
-        index = data[0] & STREAM;
-        if (data[0] & AGAIN && again++ < AGAIN_MAX) {
+    while (pieces_next(&data, &size, &piece)) {
+        index = piece.how & STREAM;
+        if (piece.how & AGAIN && again++ < AGAIN_MAX) {
             hang_up(run, index);
             await_stream(run, index);
         }
-        if (data[0] & AFTER_GO) {
+        if (piece.how & AFTER_GO) {
             await_go(run, index);
         }
-        raw_send(run->fd[index], data + 3, length);
+        raw_send(run->fd[index], piece.bytes, piece.length);
     }
 }
 

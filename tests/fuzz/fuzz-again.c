@@ -28,6 +28,7 @@
 #include "core/keys.h"
 #include "fuzz.h"
 #include "kit.h"
+#include "pieces.h"
 
 #define PAGES 70u
 #define AGAIN_MAX 16u
@@ -202,17 +203,15 @@ static void say(Run *run, unsigned index, bool forged, const uint8_t *data,
 static void feed(Run *run, const uint8_t *data, size_t size)
 {
     unsigned again = 0, index;
-    size_t length;
+    Piece piece;
 
-    for (; size >= 3; data += 3 + length, size -= 3 + length) {
-        length = dwcp_get_le16(data + 1);
-        length = length < size - 3 ? length : size - 3;
-        index = data[0] & STREAM;
-        if (data[0] & AGAIN && again++ < AGAIN_MAX) {
+    while (pieces_next(&data, &size, &piece)) {
+        index = piece.how & STREAM;
+        if (piece.how & AGAIN && again++ < AGAIN_MAX) {
             hang_up(run, index);
             come(run, index);
         }
-        say(run, index, data[0] & FORGED, data + 3, (uint32_t)length);
+        say(run, index, piece.how & FORGED, piece.bytes, (uint32_t)piece.length);
     }
 }
 

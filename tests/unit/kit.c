@@ -194,6 +194,34 @@ void end_free(End *end)
     *end = (End){ .channel = -1 };
 }
 
+DwcpStats end_stats(End *source)
+{
+    DwcpStats stats = { .size = sizeof(stats) };
+
+    dwcp_source_stats(source->source, &stats);
+    return stats;
+}
+
+void ends_up(End *source, End *target, uint64_t pages)
+{
+    end_ram(source, pages);
+    end_ram(target, pages);
+    end_connect(source);
+    end_wait_connected(source);
+    end_wait_connected(target);
+}
+
+void kit_fill(GRand *rnd, uint8_t *ram, uint64_t pages)
+{
+    uint64_t i;
+
+    for (i = 0; i < pages * PAGE; i += 4) {
+        guint32 word = g_rand_int(rnd);
+
+        memcpy(ram + i, &word, 4);
+    }
+}
+
 void end_wait_connected(End *end)
 {
     pthread_mutex_lock(&end->lock);

@@ -54,6 +54,14 @@ void end_connect(End *end);
 void end_ram(End *end, uint64_t pages); /* map and add a block */
 void end_take(End *end);                /* channel 0 */
 void end_free(End *end);
+DwcpStats end_stats(End *source);
+/* ends_up: two new ends: map @pages on both sides, connect, wait until both are
+ * connected */
+void ends_up(End *source, End *target, uint64_t pages);
+
+/* kit_fill: with what does not compress */
+struct _GRand;
+void kit_fill(struct _GRand *rnd, uint8_t *ram, uint64_t pages);
 
 /* Waits; each returns as soon as it holds. */
 void end_wait_connected(End *end); /* fails the test if the end fails */
@@ -100,6 +108,9 @@ void raw_confirm(Raw *raw);
 void raw_join(Raw *raw, const char *port, unsigned stream, unsigned streams,
               const uint8_t *session);
 
+/* raw_welcome: what a target does between accept and CONFIRM; false: what came
+ * is no HELLO, or the end */
+bool raw_welcome(Raw *raw, const uint8_t *session, uint64_t features);
 /* raw_serve: accept, and a whole handshake as a target */
 void raw_serve(Raw *raw, int listen_fd, const uint8_t *session);
 

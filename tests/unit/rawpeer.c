@@ -164,6 +164,21 @@ DwcpHello raw_hello_resuming(unsigned stream, const uint8_t *session)
     return hello;
 }
 
+bool raw_welcome(Raw *raw, const uint8_t *session, uint64_t features)
+{
+    if (!raw_read(raw->fd, raw->hello, sizeof(raw->hello)) ||
+        dwcp_hello_decode(raw->hello, &raw->said, NULL) < 0) {
+        return false;
+    }
+    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE, features, PAGE,
+                           &raw->answer);
+    memcpy(raw->answer.session, session, DWCP_SESSION_BYTES);
+    dwcp_welcome_encode(raw->welcome, &raw->answer);
+    dwcp_welcome_tag(raw->welcome, raw->hello, NULL);
+    raw_send(raw->fd, raw->welcome, sizeof(raw->welcome));
+    return true;
+}
+
 static void serve(Raw *raw, int listen_fd, const uint8_t *session,
                   uint64_t features)
 {
@@ -171,14 +186,7 @@ static void serve(Raw *raw, int listen_fd, const uint8_t *session,
     DwcpError err = { 0 };
 
     raw->fd = raw_accept(listen_fd);
-    g_assert_true(raw_read(raw->fd, raw->hello, sizeof(raw->hello)));
-    g_assert_cmpint(dwcp_hello_decode(raw->hello, &raw->said, &err), ==, 0);
-    (void)dwcp_hello_judge(&raw->said, DWCP_SECURITY_NONE, features, PAGE,
-                           &raw->answer);
-    memcpy(raw->answer.session, session, DWCP_SESSION_BYTES);
-    dwcp_welcome_encode(raw->welcome, &raw->answer);
-    dwcp_welcome_tag(raw->welcome, raw->hello, NULL);
-    raw_send(raw->fd, raw->welcome, sizeof(raw->welcome));
+    g_assert_true(raw_welcome(raw, session, features));
     g_assert_true(raw_read(raw->fd, confirm, sizeof(confirm)));
     g_assert_cmpint(dwcp_confirm_check(confirm, raw->hello, raw->welcome, NULL,
                                        &err),

@@ -8,7 +8,6 @@
 #include <infiniband/verbs.h>
 #include <poll.h>
 #include <rdma/rdma_cma.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -285,11 +284,7 @@ void rdma_pair(RdmaPair *pair, const DwcpSourceOptions *source_options,
                     0);
     options.port = pair->port;
     end_source(&pair->source, &options);
-    end_ram(&pair->source, pages);
-    end_ram(&pair->target, pages);
-    end_connect(&pair->source);
-    end_wait_connected(&pair->source);
-    end_wait_connected(&pair->target);
+    ends_up(&pair->source, &pair->target, pages);
     g_assert_cmpint(dwcp_target_begin(pair->target.target), ==, 0);
 }
 
@@ -303,14 +298,6 @@ void rdma_pair_free(RdmaPair *pair)
     usage_same(pair->before);
 }
 
-DwcpStats rdma_source_stats(RdmaPair *pair)
-{
-    DwcpStats stats = { .size = sizeof(stats) };
-
-    dwcp_source_stats(pair->source.source, &stats);
-    return stats;
-}
-
 DwcpStats rdma_target_stats(RdmaPair *pair)
 {
     DwcpStats stats = { .size = sizeof(stats) };
@@ -321,115 +308,13 @@ DwcpStats rdma_target_stats(RdmaPair *pair)
 
 void rdma_wait_state(RdmaPair *pair, DwcpRdmaState state)
 {
-    DwcpStats stats = rdma_source_stats(pair);
+    DwcpStats stats = end_stats(&pair->source);
 
     while (stats.rdma < state) {
         if (stats.rdma == DWCP_RDMA_UNUSED) {
             g_error("no RDMA: %s", stats.rdma_why);
         }
         (void)poll(NULL, 0, 1);
-        stats = rdma_source_stats(pair);
+        stats = end_stats(&pair->source);
     }
-}
-
-/* ------------------------------------------------------------- guest -- */
-
-struct Guest {
-    End *source;
-    GRand *rand;
-    GThread *thread;
-    uint64_t *log; /* a bit per page, set after the write */
-    atomic_bool stop;
-};
-
-static void set_dirty(Guest *guest, uint64_t page)
-{
-    (void)__atomic_fetch_or(&guest->log[page / 64], 1ull << (page % 64),
-                            __ATOMIC_SEQ_CST);
-}
-
-static void write_page(End *source, uint64_t page, GRand *rand)
-{
-    uint8_t *at = source->ram + page * PAGE;
-    uint32_t value = g_rand_int(rand), i;
-
-    if (value % 3 == 0) {
-        memset(at, 0, PAGE);
-    } else {
-        for (i = 0; i < PAGE; i += 64) {
-            memcpy(at + i, &value, sizeof(value));
-            value = value * 2654435761u + 1;
-        }
-    }
-}
-
-static gpointer guest_run(gpointer opaque)
-{
-    Guest *guest = opaque;
-    /* A part of it is written often: the same chunks again and again. */
-    gint32 pages = (gint32)guest->source->pages, hot = pages / 16 + 1;
-    uint64_t page;
-
-    while (!atomic_load(&guest->stop)) {
-        page = (uint64_t)g_rand_int_range(guest->rand, 0,
-                                          g_rand_boolean(guest->rand) ? hot
-                                                                      : pages);
-        write_page(guest->source, page, guest->rand);
-        set_dirty(guest, page);
-    }
-    return NULL;
-}
-
-void guest_fill(End *source, uint32_t seed)
-{
-    GRand *rand = g_rand_new_with_seed(seed);
-    uint64_t page;
-
-    for (page = 0; page < source->pages; page++) {
-        write_page(source, page, rand);
-    }
-    g_rand_free(rand);
-}
-
-Guest *guest_start(End *source, uint32_t seed)
-{
-    Guest *guest = g_new0(Guest, 1);
-
-    guest->source = source;
-    guest->rand = g_rand_new_with_seed(seed);
-    guest->log = g_new0(uint64_t, source->pages / 64 + 1);
-    guest->thread = g_thread_new("guest", guest_run, guest);
-    return guest;
-}
-
-int guest_round(Guest *guest)
-{
-    DwcpSource *source = guest->source->source;
-    uint64_t word, bits;
-    int rc = 0;
-
-    dwcp_source_round(source);
-    for (word = 0; rc == 0 && word * 64 < guest->source->pages; word++) {
-        bits = __atomic_exchange_n(&guest->log[word], 0, __ATOMIC_SEQ_CST);
-        for (; rc == 0 && bits; bits &= bits - 1) {
-            rc = dwcp_source_put(source, 0,
-                                 word * 64 + (unsigned)__builtin_ctzll(bits),
-                                 1);
-        }
-    }
-    dwcp_source_flush(source);
-    return rc;
-}
-
-int guest_stop(Guest *guest)
-{
-    int rc;
-
-    atomic_store(&guest->stop, true);
-    g_thread_join(guest->thread);
-    rc = guest_round(guest);
-    g_rand_free(guest->rand);
-    g_free(guest->log);
-    g_free(guest);
-    return rc;
 }

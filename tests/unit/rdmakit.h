@@ -1,6 +1,6 @@
 /*
- * What the RDMA tests share: two ends on a device's address, verbs in the test's
- * hands, and a guest that writes while it is moved
+ * What the RDMA tests share: two ends on a device's address, and verbs in the
+ * test's hands
  *
  * Linked with --wrap of the calls below, so that a test can make each fail, see
  * which queue pairs stand, and break one of them.
@@ -55,23 +55,8 @@ void rdma_pair(RdmaPair *pair, const DwcpSourceOptions *source_options,
                const DwcpTargetOptions *target_options, uint64_t pages);
 void rdma_pair_free(RdmaPair *pair); /* and look for what was left behind */
 
-DwcpStats rdma_source_stats(RdmaPair *pair);
 DwcpStats rdma_target_stats(RdmaPair *pair);
 /* rdma_wait_state: of the source, until it has come this far or further */
 void rdma_wait_state(RdmaPair *pair, DwcpRdmaState state);
-
-/* ------------------------------------------------------------- guest -- */
-
-/* A thread that writes to the source's memory, and the log of what it wrote. */
-typedef struct Guest Guest;
-
-Guest *guest_start(End *source, uint32_t seed);
-/* guest_round: hand over what was written since, as a round of its own */
-int guest_round(Guest *guest);
-/* guest_stop: it writes no more; what is left is handed over; freed */
-int guest_stop(Guest *guest);
-
-/* guest_fill: pages of random bytes and of zeros */
-void guest_fill(End *source, uint32_t seed);
 
 #endif

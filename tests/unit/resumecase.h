@@ -13,7 +13,7 @@
 #define LARGE 6000u
 
 /* Four streams; @keyed: PSK, else plain text */
-DwcpSourceOptions resume_source_options(const char *port, bool keyed);
+DwcpSourceOptions resume_source_options(bool keyed);
 DwcpTargetOptions resume_target_options(bool keyed);
 
 typedef struct ResumeCase {
@@ -21,14 +21,13 @@ typedef struct ResumeCase {
     Breaker *breaker;
 } ResumeCase;
 
-/* case_new: connected, with @pages on both sides and channel 0 taken */
+/* case_make: both ends and the breaker, not connected */
+void case_make(ResumeCase *c, DwcpSourceOptions for_source,
+               DwcpTargetOptions for_target);
+/* case_up: connected, with @pages on both sides and channel 0 taken */
+void case_up(ResumeCase *c, uint64_t pages);
+/* case_new: both of it, with the options above */
 void case_new(ResumeCase *c, uint64_t pages, bool keyed, int level);
 void case_free(ResumeCase *c);
-
-DwcpStats case_stats(ResumeCase *c); /* of the source */
-
-/* case_fill: with what does not compress */
-struct _GRand;
-void case_fill(struct _GRand *rnd, uint8_t *ram, uint64_t pages);
 
 #endif

@@ -7,18 +7,12 @@
 #ifndef DWCP_TESTS_STEERCASE_H
 #define DWCP_TESTS_STEERCASE_H
 
-#include "breaker.h"
-#include "kit.h"
+#include "resumecase.h"
 
 /* Pages of a session whose frames are on their way for a while. */
 #define STEER_LARGE 4000u
 
-typedef struct SteerCase {
-    End source, target;
-    Breaker *breaker;
-} SteerCase;
-
-/* SteerHow a case differs from a plain session whose count is the test's alone. */
+/* How a case differs from a plain session whose count is the test's alone. */
 typedef struct SteerHow {
     unsigned streams;
     DwcpMode mode;
@@ -29,20 +23,14 @@ typedef struct SteerHow {
 } SteerHow;
 
 /* steer_case_new: connected, with @pages on both sides and channel 0 taken */
-void steer_case_new(SteerCase *c, uint64_t pages, SteerHow how);
-void steer_case_free(SteerCase *c);
-void steer_case_begin(SteerCase *c);
-void steer_case_finish(SteerCase *c); /* and the memory is the same */
+void steer_case_new(ResumeCase *c, uint64_t pages, SteerHow how);
+void steer_case_begin(ResumeCase *c);
+void steer_case_finish(ResumeCase *c); /* and the memory is the same */
 
-DwcpStats steer_stats(SteerCase *c); /* of the source */
-void steer_await(SteerCase *c, unsigned streams);
-
-/* steer_fill: with what does not compress */
-struct _GRand;
-void steer_fill(struct _GRand *rnd, uint8_t *ram, uint64_t pages);
+void steer_await(ResumeCase *c, unsigned streams);
 
 /* steer_put_all: hands over all pages again, and waits until some of them are on
  * their way */
-void steer_put_all(SteerCase *c);
+void steer_put_all(ResumeCase *c);
 
 #endif

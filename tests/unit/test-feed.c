@@ -156,95 +156,103 @@ static void test_unwanted(void)
     dwcp_session_clear(&session);
 }
 
+/* A feed with one stream, whose pulls and losses are the test's. */
+typedef struct Lone {
+    DwcpSession session;
+    DwcpStream stream;
+    DwcpFeed feed;
+} Lone;
+
+static void lone_new(Lone *lone, int level)
+{
+    DwcpError err;
+
+    *lone = (Lone){ .session.page_size = PAGE,
+                    .stream = { .session = &lone->session,
+                                .role = &lone->feed } };
+    g_assert_cmpint(dwcp_feed_init(&lone->feed, NULL, &lone->session, 32 * MIB,
+                                   100, 16, 1, level, &err),
+                    ==, 0);
+    lone->stream.transport = dwcp_tcp_init(&lone->stream.tcp);
+    lone->stream.unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
+    g_assert_cmpint(dwcp_feed_begin(&lone->feed, false, &err), ==, 0);
+}
+
+static void lone_free(Lone *lone)
+{
+    dwcp_feed_clear(&lone->feed);
+    g_free(lone->stream.unacked);
+}
+
 /* What is lost is encoded again, at a slow level in small pieces as well: who
  * ends the session waits for one of them. */
 static void test_again_slow(void)
 {
-    DwcpSession session = { .page_size = PAGE };
-    DwcpStream stream = { .session = &session };
     uint64_t wait_ns;
     DwcpFrame *frame;
     DwcpPages pages;
     unsigned level, i;
-    DwcpError err;
-    DwcpFeed feed;
+    Lone lone;
 
-    g_assert_cmpint(dwcp_feed_init(&feed, NULL, &session, 32 * MIB, 100, 16, 1,
-                                   10, &err),
-                    ==, 0);
-    stream.role = &feed;
-    stream.transport = dwcp_tcp_init(&stream.tcp);
-    stream.unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
-    g_assert_cmpint(dwcp_feed_begin(&feed, false, &err), ==, 0);
-    g_assert_cmpint(dwcp_feed_put(&feed, 0, 0, 4 * DWCP_CHUNK_PAGES), ==, 0);
-    g_assert_cmpint(dwcp_feed_flush(&feed), ==, 0);
+    lone_new(&lone, 10);
+    g_assert_cmpint(dwcp_feed_put(&lone.feed, 0, 0, 4 * DWCP_CHUNK_PAGES), ==, 0);
+    g_assert_cmpint(dwcp_feed_flush(&lone.feed), ==, 0);
     for (i = 0; i < 8; i++) {
-        g_assert_cmpint(dwcp_feed_take(&feed, &pages, &frame, &level), ==, 0);
+        g_assert_cmpint(dwcp_feed_take(&lone.feed, &pages, &frame, &level), ==, 0);
         g_assert_cmpuint(pages.number, ==, i % 4 + 1);
         g_assert_cmpuint(pages.count, ==, 1);
         frame->head = frame->length = 1;
-        dwcp_feed_ready(&feed, frame, &pages);
-        g_assert_true(dwcp_feed_pull(&stream, &wait_ns) == frame);
-        dwcp_feed_sent(&stream, frame);
+        dwcp_feed_ready(&lone.feed, frame, &pages);
+        g_assert_true(dwcp_feed_pull(&lone.stream, &wait_ns) == frame);
+        dwcp_feed_sent(&lone.stream, frame);
         if (i == 3) {
-            dwcp_feed_lost(&stream);
+            dwcp_feed_lost(&lone.stream);
         }
     }
-    g_assert_cmpuint(feed.again_bytes, ==, 4);
-    dwcp_feed_clear(&feed);
-    g_free(stream.unacked);
+    g_assert_cmpuint(lone.feed.again_bytes, ==, 4);
+    lone_free(&lone);
 }
 
 /* Dry: all that was handed over has been taken, and a stream asks for more. */
 static void test_dry(void)
 {
-    DwcpSession session = { .page_size = PAGE };
-    DwcpStream stream = { .session = &session };
     uint64_t wait_ns, dry_ms = 0;
     DwcpFrame *frame;
     DwcpPages pages;
     unsigned level, i;
-    DwcpError err;
-    DwcpFeed feed;
+    Lone lone;
 
-    g_assert_cmpint(dwcp_feed_init(&feed, NULL, &session, 32 * MIB, 100, 16, 1,
-                                   1, &err),
-                    ==, 0);
-    stream.role = &feed;
-    stream.transport = dwcp_tcp_init(&stream.tcp);
-    stream.unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
-    g_assert_cmpint(dwcp_feed_begin(&feed, false, &err), ==, 0);
-    g_assert_cmpint(dwcp_feed_put(&feed, 0, 0, 1), ==, 0);
-    g_assert_cmpint(dwcp_feed_flush(&feed), ==, 0);
+    lone_new(&lone, 1);
+    g_assert_cmpint(dwcp_feed_put(&lone.feed, 0, 0, 1), ==, 0);
+    g_assert_cmpint(dwcp_feed_flush(&lone.feed), ==, 0);
     for (i = 0; i < 2; i++) {
         /* Nothing is ready, but something is being encoded, or is sent. */
-        g_assert_cmpint(dwcp_feed_take(&feed, &pages, &frame, &level), ==, 0);
-        g_assert_null(dwcp_feed_pull(&stream, &wait_ns));
+        g_assert_cmpint(dwcp_feed_take(&lone.feed, &pages, &frame, &level), ==, 0);
+        g_assert_null(dwcp_feed_pull(&lone.stream, &wait_ns));
         frame->head = frame->length = 1;
-        dwcp_feed_ready(&feed, frame, &pages);
-        g_assert_true(dwcp_feed_pull(&stream, &wait_ns) == frame);
+        dwcp_feed_ready(&lone.feed, frame, &pages);
+        g_assert_true(dwcp_feed_pull(&lone.stream, &wait_ns) == frame);
         g_usleep(2000);
-        dwcp_feed_sent(&stream, frame);
-        g_assert_cmpuint(dwcp_feed_dry_ms(&feed), ==, dry_ms);
-        g_assert_null(dwcp_feed_pull(&stream, &wait_ns));
-        while (dwcp_feed_dry_ms(&feed) < dry_ms + 2) {
+        dwcp_feed_sent(&lone.stream, frame);
+        g_assert_cmpuint(dwcp_feed_dry_ms(&lone.feed), ==, dry_ms);
+        g_assert_null(dwcp_feed_pull(&lone.stream, &wait_ns));
+        while (dwcp_feed_dry_ms(&lone.feed) < dry_ms + 2) {
             g_thread_yield();
         }
         if (i == 0) {
-            dwcp_feed_lost(&stream);
-            dry_ms = dwcp_feed_dry_ms(&feed);
+            dwcp_feed_lost(&lone.stream);
+            dry_ms = dwcp_feed_dry_ms(&lone.feed);
             g_usleep(2000);
-            g_assert_cmpuint(dwcp_feed_dry_ms(&feed), ==, dry_ms);
+            g_assert_cmpuint(dwcp_feed_dry_ms(&lone.feed), ==, dry_ms);
         }
     }
-    g_assert_cmpint(dwcp_feed_put(&feed, 0, 64, 1), ==, 0);
-    g_assert_cmpint(dwcp_feed_flush(&feed), ==, 0);
-    dry_ms = dwcp_feed_dry_ms(&feed);
+    g_assert_cmpint(dwcp_feed_put(&lone.feed, 0, 64, 1), ==, 0);
+    g_assert_cmpint(dwcp_feed_flush(&lone.feed), ==, 0);
+    dry_ms = dwcp_feed_dry_ms(&lone.feed);
     g_usleep(2000);
-    g_assert_null(dwcp_feed_pull(&stream, &wait_ns));
-    g_assert_cmpuint(dwcp_feed_dry_ms(&feed), ==, dry_ms);
-    dwcp_feed_clear(&feed);
-    g_free(stream.unacked);
+    g_assert_null(dwcp_feed_pull(&lone.stream, &wait_ns));
+    g_assert_cmpuint(dwcp_feed_dry_ms(&lone.feed), ==, dry_ms);
+    lone_free(&lone);
 }
 
 /* A worker that has nothing to do until a connection is lost. */
@@ -336,8 +344,6 @@ static void test_lost(void)
  */
 static void test_both_kinds(void)
 {
-    DwcpSession session = { .page_size = PAGE };
-    DwcpStream stream = { .session = &session };
     uint8_t *ram = g_malloc((size_t)DWCP_FRAME_PLAIN_MAX * 2);
     const uint8_t *hosts[DWCP_FRAME_CHUNKS_MAX];
     DwcpEncoder *encoder = dwcp_encoder_new(PAGE);
@@ -345,30 +351,23 @@ static void test_both_kinds(void)
     DwcpFrame *frame, *first = NULL;
     uint64_t wait_ns;
     DwcpPages pages;
-    DwcpError err;
-    DwcpFeed feed;
+    Lone lone;
 
     memset(ram, 1, (size_t)DWCP_FRAME_PLAIN_MAX * 2);
-    g_assert_cmpint(dwcp_feed_init(&feed, NULL, &session, 32 * MIB, 100, 16, 1,
-                                   DWCP_LEVEL_AUTO, &err),
-                    ==, 0);
-    dwcp_level_init(&feed.choice, 1);
-    stream.role = &feed;
-    stream.transport = dwcp_tcp_init(&stream.tcp);
-    stream.unacked = g_new0(struct DwcpUnacked, DWCP_STREAM_UNACKED_MAX);
-    g_assert_cmpint(dwcp_feed_begin(&feed, false, &err), ==, 0);
-    atomic_store(&feed.raw_fits, true);
+    lone_new(&lone, DWCP_LEVEL_AUTO);
+    dwcp_level_init(&lone.feed.choice, 1);
+    atomic_store(&lone.feed.raw_fits, true);
     for (i = 0; i < 3; i++) {
         for (n = 0; n < 16; n++) { /* every second page: no two are one part */
-            g_assert_cmpint(dwcp_feed_put(&feed, 0, i * 1024 + 2 * n, 1), ==,
+            g_assert_cmpint(dwcp_feed_put(&lone.feed, 0, i * 1024 + 2 * n, 1), ==,
                             0);
         }
-        g_assert_cmpint(dwcp_feed_flush(&feed), ==, 0);
-        feed.rate_bytes_per_s = 1000 * MIB; /* as if it had been measured */
-        feed.choice.stage = DWCP_LEVEL_RAW;
-        feed.choice.hunger = 0.5;
-        feed.choice.packed_ns = i == 1 ? 0 : dwcp_now_ns();
-        g_assert_cmpint(dwcp_feed_take(&feed, &pages, &frame, &level), ==, 0);
+        g_assert_cmpint(dwcp_feed_flush(&lone.feed), ==, 0);
+        lone.feed.rate_bytes_per_s = 1000 * MIB; /* as if it had been measured */
+        lone.feed.choice.stage = DWCP_LEVEL_RAW;
+        lone.feed.choice.hunger = 0.5;
+        lone.feed.choice.packed_ns = i == 1 ? 0 : dwcp_now_ns();
+        g_assert_cmpint(dwcp_feed_take(&lone.feed, &pages, &frame, &level), ==, 0);
         g_assert_true(!first || frame == first); /* from the pool */
         first = frame;
         g_assert_cmpuint(frame->guest_count, ==, 0);
@@ -387,17 +386,16 @@ static void test_both_kinds(void)
                           frame->bytes + dwcp_frame_bytes_max(PAGE));
         }
         kinds[level != 0]++;
-        dwcp_feed_ready(&feed, frame, &pages);
-        g_assert_true(dwcp_feed_pull(&stream, &wait_ns) == frame);
-        dwcp_feed_sent(&stream, frame);
+        dwcp_feed_ready(&lone.feed, frame, &pages);
+        g_assert_true(dwcp_feed_pull(&lone.stream, &wait_ns) == frame);
+        dwcp_feed_sent(&lone.stream, frame);
     }
     g_assert_cmpuint(kinds[0], ==, 2);
     g_assert_cmpuint(kinds[1], ==, 1);
-    g_assert_cmpuint(feed.raw_pages, ==, 32);
-    g_assert_cmpuint(feed.zstd_pages, ==, 16);
-    dwcp_feed_clear(&feed);
+    g_assert_cmpuint(lone.feed.raw_pages, ==, 32);
+    g_assert_cmpuint(lone.feed.zstd_pages, ==, 16);
+    lone_free(&lone);
     dwcp_encoder_free(encoder);
-    g_free(stream.unacked);
     g_free(ram);
 }
 

@@ -21,33 +21,15 @@
 #include "io/source.h"
 #include "io/target.h"
 #include "move.h"
-
-static const uint8_t psk[] = "sixteen bytes or more";
+#include "resumecase.h"
 
 static DwcpSourceOptions source_options(const char *port, bool keyed)
 {
-    DwcpSourceOptions options = end_source_options(port);
+    DwcpSourceOptions options = resume_source_options(keyed);
 
-    options.resume_ms_max = 0;
-    options.streams = 4;
+    options.port = port;
     options.level = 0;
     options.switchover_ms_max = 3000;
-    if (keyed) {
-        options.security = DWCP_SECURITY_PSK;
-        options.keys = (DwcpKeys){ .psk = psk, .psk_bytes = sizeof(psk) };
-    }
-    return options;
-}
-
-static DwcpTargetOptions target_options(bool keyed)
-{
-    DwcpTargetOptions options = end_target_options();
-
-    options.resume_ms_max = 0;
-    if (keyed) {
-        options.security = DWCP_SECURITY_PSK;
-        options.keys = (DwcpKeys){ .psk = psk, .psk_bytes = sizeof(psk) };
-    }
     return options;
 }
 
@@ -70,16 +52,13 @@ typedef struct Case {
     uint64_t different; /* bits of the target's memory */
 } Case;
 
-static void fill(uint8_t *ram)
+/* Both ends connected, and the source's memory filled. */
+static void up(End *source, End *target)
 {
     GRand *rnd = g_rand_new_with_seed(3);
-    guint32 word;
-    size_t i;
 
-    for (i = 0; i < PAGES * (size_t)PAGE; i += 4) {
-        word = g_rand_int(rnd);
-        memcpy(ram + i, &word, 4);
-    }
+    ends_up(source, target, PAGES);
+    kit_fill(rnd, source->ram, PAGES);
     g_rand_free(rnd);
 }
 
@@ -87,26 +66,20 @@ static void fill(uint8_t *ram)
 static void case_run(Case *c, bool keyed, const char *at_source,
                      const char *at_target)
 {
-    DwcpTargetOptions for_target = target_options(keyed);
+    DwcpTargetOptions for_target = resume_target_options(keyed);
     DwcpSourceOptions for_source;
     char port[8];
     size_t i;
 
-    c->stats = (DwcpStats){ .size = sizeof(c->stats) };
     end_target(&c->target, &for_target, port);
     set(&c->target.target->session, at_target);
     for_source = source_options(port, keyed);
     end_source(&c->source, &for_source);
     set(&c->source.source->session, at_source);
-    end_ram(&c->source, PAGES);
-    end_ram(&c->target, PAGES);
-    fill(c->source.ram);
-    end_connect(&c->source);
-    end_wait_connected(&c->source);
-    end_wait_connected(&c->target);
+    up(&c->source, &c->target);
     do { /* all of them may carry something */
         (void)poll(NULL, 0, 1);
-        dwcp_source_stats(c->source.source, &c->stats);
+        c->stats = end_stats(&c->source);
     } while (c->stats.streams < 4);
     g_assert_cmpint(dwcp_target_begin(c->target.target), ==, 0);
     g_assert_cmpint(dwcp_source_put(c->source.source, 0, 0, PAGES), ==, 0);
@@ -114,7 +87,7 @@ static void case_run(Case *c, bool keyed, const char *at_source,
     while (dwcp_source_pending_bytes(c->source.source)) {
         g_assert_cmpint(dwcp_source_wait(c->source.source, 50), >=, 0);
     }
-    dwcp_source_stats(c->source.source, &c->stats);
+    c->stats = end_stats(&c->source);
     c->different = 0;
     for (i = 0; i < PAGES * (size_t)PAGE; i++) {
         c->different +=
@@ -138,7 +111,7 @@ static void case_finish(Case *c, unsigned lost_min, unsigned lost_max)
 {
     g_assert_cmpuint(c->different, ==, 0);
     ends_finish(&c->source, &c->target);
-    dwcp_source_stats(c->source.source, &c->stats);
+    c->stats = end_stats(&c->source);
     g_assert_cmpuint(c->stats.streams_lost, >=, lost_min);
     g_assert_cmpuint(c->stats.streams_lost, <=, lost_max);
     case_end(c);
@@ -228,7 +201,7 @@ static void test_corrupt(gconstpointer opaque)
 /* Bytes that are no page's are what the protocol is strict about. */
 static void test_corrupt_header(void)
 {
-    DwcpTargetOptions for_target = target_options(false);
+    DwcpTargetOptions for_target = resume_target_options(false);
     DwcpSourceOptions for_source;
     char port[8];
     Case c;
@@ -238,12 +211,7 @@ static void test_corrupt_header(void)
     end_source(&c.source, &for_source);
     /* Reserved bits behind the type of the first record of any stream. */
     set(&c.source.source->session, "corrupt:after=2");
-    end_ram(&c.source, PAGES);
-    end_ram(&c.target, PAGES);
-    fill(c.source.ram);
-    end_connect(&c.source);
-    end_wait_connected(&c.source);
-    end_wait_connected(&c.target);
+    up(&c.source, &c.target);
     g_assert_cmpint(dwcp_target_begin(c.target.target), ==, 0);
     /* It may have failed before all is handed over. */
     (void)!dwcp_source_put(c.source.source, 0, 0, PAGES);
@@ -335,7 +303,7 @@ static char *random_spec(GRand *rnd, bool keyed)
 static void test_random(gconstpointer opaque)
 {
     bool keyed = GPOINTER_TO_INT(opaque);
-    DwcpTargetOptions for_target = target_options(keyed);
+    DwcpTargetOptions for_target = resume_target_options(keyed);
     DwcpSourceOptions for_source = source_options("1", keyed);
     unsigned seeds = kit_soak(40, 2000), seed, went = 0, lost = 0;
     DwcpStats stats = { .size = sizeof(stats) };

@@ -34,7 +34,6 @@ static gpointer hangs_up_run(gpointer opaque)
 {
     HangsUp *hangs_up = opaque;
     uint8_t session[DWCP_SESSION_BYTES] = { 1 }, confirm[DWCP_CONFIRM_BYTES];
-    DwcpError err;
     Raw raw;
 
     for (;;) {
@@ -42,15 +41,7 @@ static gpointer hangs_up_run(gpointer opaque)
         if (raw.fd < 0) {
             return NULL;
         }
-        if (raw_read(raw.fd, raw.hello, sizeof(raw.hello)) &&
-            dwcp_hello_decode(raw.hello, &raw.said, &err) == 0) {
-            (void)dwcp_hello_judge(&raw.said, DWCP_SECURITY_NONE,
-                                   DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME, PAGE,
-                                   &raw.answer);
-            memcpy(raw.answer.session, session, sizeof(session));
-            dwcp_welcome_encode(raw.welcome, &raw.answer);
-            dwcp_welcome_tag(raw.welcome, raw.hello, NULL);
-            raw_send(raw.fd, raw.welcome, sizeof(raw.welcome));
+        if (raw_welcome(&raw, session, DWCP_PROFILE_V1 | DWCP_FEATURE_RESUME)) {
             (void)raw_read(raw.fd, confirm, sizeof(confirm));
             atomic_fetch_add(&hangs_up->times, 1);
         }

@@ -86,7 +86,7 @@ static void exchange(End *source, End *target, size_t bytes)
     }
 }
 
-static void ends_up(End *source, End *target)
+static void both_up(End *source, End *target)
 {
     DwcpTargetOptions target_options = end_target_options();
     DwcpSourceOptions source_options;
@@ -95,11 +95,7 @@ static void ends_up(End *source, End *target)
     end_target(target, &target_options, port);
     source_options = end_source_options(port);
     end_source(source, &source_options);
-    end_ram(source, PAGES);
-    end_ram(target, PAGES);
-    end_connect(source);
-    end_wait_connected(source);
-    end_wait_connected(target);
+    ends_up(source, target, PAGES);
     end_take(source);
     end_take(target);
     g_assert_cmpint(dwcp_target_begin(target->target), ==, 0);
@@ -125,7 +121,7 @@ static void test_bulk(void)
     End source, target;
     uint8_t rest;
 
-    ends_up(&source, &target);
+    both_up(&source, &target);
     exchange(&source, &target, 3 * DWCP_CHANNEL_WINDOW + 123);
     move_all(&source, &target);
     exchange(&source, &target, 2 * DWCP_CHANNEL_WINDOW + 1);
@@ -148,7 +144,7 @@ static void test_paused(void)
     End source, target;
     ssize_t n;
 
-    ends_up(&source, &target);
+    both_up(&source, &target);
     do {
         n = send(source.channel, data, 65536, MSG_DONTWAIT | MSG_NOSIGNAL);
         sent += n > 0 ? (size_t)n : 0;
@@ -181,7 +177,7 @@ static void close_one(bool by_source, bool shut, unsigned phase)
     End source, target, *closer, *other;
     DwcpError err = { 0 };
 
-    ends_up(&source, &target);
+    both_up(&source, &target);
     wait_joined(&source, &target);
     closer = by_source ? &source : &target;
     other = by_source ? &target : &source;

@@ -34,18 +34,13 @@ static unsigned with_buffer(const int *fds, unsigned count, int bytes)
 /* Sockets that the user made are what connects, again and again. */
 static void test_sockets(void)
 {
-    DwcpTargetOptions for_target = resume_target_options(false);
-    DwcpSourceOptions for_source;
+    DwcpSourceOptions for_source = resume_source_options(false);
     int fds[3], size = 70000, i;
-    char target_port[8], port[8];
     Usage before = usage_now();
     struct sockaddr_in peer;
     socklen_t length;
     ResumeCase c;
 
-    end_target(&c.target, &for_target, target_port);
-    c.breaker = breaker_new(target_port, port);
-    for_source = resume_source_options(port, false);
     for (i = 0; i < 3; i++) {
         fds[i] = socket(AF_INET, SOCK_STREAM, 0);
         g_assert_cmpint(setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &size,
@@ -54,14 +49,10 @@ static void test_sockets(void)
     }
     for_source.sockets = fds;
     for_source.sockets_count = 3;
-    end_source(&c.source, &for_source);
-    end_ram(&c.source, 4);
-    end_ram(&c.target, 4);
-    end_connect(&c.source);
-    end_wait_connected(&c.source);
-    end_wait_connected(&c.target);
+    case_make(&c, for_source, resume_target_options(false));
+    ends_up(&c.source, &c.target, 4);
     for (i = 0; i < 3; i++) {
-        while (case_stats(&c).streams < 4) {
+        while (end_stats(&c.source).streams < 4) {
             (void)poll(NULL, 0, 1);
         }
         g_assert_cmpuint(with_buffer(fds, 3, 2 * size), ==, 3);
@@ -71,11 +62,11 @@ static void test_sockets(void)
         /* Or one might stand again before the last has gone. */
         breaker_shut(c.breaker, true);
         breaker_reset(c.breaker, -1);
-        while (case_stats(&c).streams) {
+        while (end_stats(&c.source).streams) {
             (void)poll(NULL, 0, 1);
         }
         breaker_shut(c.breaker, false);
-        while (case_stats(&c).resumes < (unsigned)i + 1) {
+        while (end_stats(&c.source).resumes < (unsigned)i + 1) {
             (void)poll(NULL, 0, 1);
         }
     }
@@ -87,10 +78,11 @@ static void test_sockets(void)
 
 static void bad_sockets(const int *fds, unsigned count, const char *text)
 {
-    DwcpSourceOptions options = resume_source_options("1", false);
+    DwcpSourceOptions options = resume_source_options(false);
     DwcpSource *source = NULL;
     DwcpError err = { 0 };
 
+    options.port = "1";
     options.sockets = fds;
     options.sockets_count = count;
     g_assert_cmpint(dwcp_source_new(&options, &source, &err), ==, -EINVAL);

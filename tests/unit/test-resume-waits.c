@@ -15,20 +15,26 @@
 
 #include "resumecase.h"
 
+/* No connection stands, and none can be made. */
+static void cut_off(ResumeCase *c)
+{
+    breaker_shut(c->breaker, true);
+    breaker_reset(c->breaker, -1);
+    while (!end_stats(&c->source).reconnecting_ms) {
+        (void)poll(NULL, 0, 1);
+    }
+}
+
 static void test_reconnecting(void)
 {
     GRand *rnd = g_rand_new_with_seed(2);
     ResumeCase c;
 
     case_new(&c, LARGE, false, 0);
-    case_fill(rnd, c.source.ram, LARGE);
+    kit_fill(rnd, c.source.ram, LARGE);
     g_assert_cmpint(dwcp_target_begin(c.target.target), ==, 0);
-    breaker_shut(c.breaker, true);
-    breaker_reset(c.breaker, -1);
-    while (!case_stats(&c).reconnecting_ms) {
-        (void)poll(NULL, 0, 1);
-    }
-    g_assert_cmpuint(case_stats(&c).streams, ==, 0);
+    cut_off(&c);
+    g_assert_cmpuint(end_stats(&c.source).streams, ==, 0);
     /* The migration thread notices nothing, and does not turn in circles. */
     g_assert_cmpint(dwcp_source_wait(c.source.source, 20), ==, 1);
     g_assert_cmpint(dwcp_source_put(c.source.source, 0, 0, LARGE), ==, 0);
@@ -38,7 +44,7 @@ static void test_reconnecting(void)
                      (uint64_t)LARGE * PAGE);
     breaker_shut(c.breaker, false);
     ends_finish(&c.source, &c.target);
-    g_assert_cmpuint(case_stats(&c).resumes, ==, 1);
+    g_assert_cmpuint(end_stats(&c.source).resumes, ==, 1);
     case_free(&c);
     g_rand_free(rnd);
 }
@@ -49,11 +55,7 @@ static void test_cancel(void)
     ResumeCase c;
 
     case_new(&c, 10, false, 1);
-    breaker_shut(c.breaker, true);
-    breaker_reset(c.breaker, -1);
-    while (!case_stats(&c).reconnecting_ms) {
-        (void)poll(NULL, 0, 1);
-    }
+    cut_off(&c);
     dwcp_source_cancel(c.source.source);
     g_assert_cmpint(dwcp_source_error(c.source.source, NULL), ==, -ECANCELED);
     g_assert_cmpint(dwcp_source_wait(c.source.source, 100000), ==, -ECANCELED);
@@ -78,7 +80,7 @@ static void test_cancel_busy(gconstpointer opaque)
 #endif
     for (round = 0; round < 2; round++) {
         case_new(&c, 4 * LARGE, keyed, 0);
-        case_fill(rnd, c.source.ram, 4 * LARGE);
+        kit_fill(rnd, c.source.ram, 4 * LARGE);
         g_assert_cmpint(dwcp_target_begin(c.target.target), ==, 0);
         breaker_hold(c.breaker, true);
         g_assert_cmpint(dwcp_source_put(c.source.source, 0, 0, 4 * LARGE), ==,
@@ -86,12 +88,12 @@ static void test_cancel_busy(gconstpointer opaque)
         dwcp_source_flush(c.source.source);
         for (sent = still = 0; still < 50; still++) { /* until sockets are full */
             (void)poll(NULL, 0, 1);
-            if (case_stats(&c).wire_bytes != sent) {
-                sent = case_stats(&c).wire_bytes;
+            if (end_stats(&c.source).wire_bytes != sent) {
+                sent = end_stats(&c.source).wire_bytes;
                 still = 0;
             }
         }
-        g_assert_cmpuint(case_stats(&c).pending_bytes, >, 0);
+        g_assert_cmpuint(end_stats(&c.source).pending_bytes, >, 0);
         dwcp_source_cancel(c.source.source);
         breaker_hold(c.breaker, false);
         if (round) {
@@ -109,11 +111,7 @@ static void test_channel_closed(void)
     ResumeCase c;
 
     case_new(&c, 10, false, 1);
-    breaker_shut(c.breaker, true);
-    breaker_reset(c.breaker, -1);
-    while (!case_stats(&c).reconnecting_ms) {
-        (void)poll(NULL, 0, 1);
-    }
+    cut_off(&c);
     (void)shutdown(c.source.channel, SHUT_RDWR);
     g_assert_cmpint(dwcp_source_wait(c.source.source, 20000), ==, -ECANCELED);
     g_assert_false(dwcp_source_gone(c.source.source));
@@ -125,26 +123,17 @@ static void test_gone(gconstpointer opaque)
 {
     bool ended = GPOINTER_TO_INT(opaque);
     DwcpTargetOptions for_target = resume_target_options(false);
-    DwcpSourceOptions for_source;
-    char target_port[8], port[8], byte;
+    DwcpSourceOptions for_source = resume_source_options(false);
     DwcpError err;
     ResumeCase c;
+    char byte;
 
     for_target.resume_ms_max = 400;
     for_target.silence_ms_max = 300;
-    end_target(&c.target, &for_target, target_port);
-    c.breaker = breaker_new(target_port, port);
-    for_source = resume_source_options(port, false);
     for_source.resume_ms_max = ended ? 600000 : 400;
     for_source.switchover_ms_max = 200;
-    end_source(&c.source, &for_source);
-    end_ram(&c.source, 4);
-    end_ram(&c.target, 4);
-    end_connect(&c.source);
-    end_wait_connected(&c.source);
-    end_wait_connected(&c.target);
-    end_take(&c.source);
-    end_take(&c.target);
+    case_make(&c, for_source, for_target);
+    case_up(&c, 4);
     if (ended) {
         g_assert_cmpint(dwcp_target_begin(c.target.target), ==, 0);
         g_assert_cmpint(dwcp_source_end(c.source.source), ==, 0);
@@ -167,18 +156,13 @@ static void test_gone(gconstpointer opaque)
 /* An attempt that nobody answers ends with the time that there was. */
 static void test_unanswered(void)
 {
-    DwcpTargetOptions for_target = resume_target_options(false);
-    DwcpSourceOptions for_source;
-    char target_port[8], port[8];
+    DwcpSourceOptions for_source = resume_source_options(false);
     DwcpError err;
     gint64 before;
     ResumeCase c;
 
-    end_target(&c.target, &for_target, target_port);
-    c.breaker = breaker_new(target_port, port);
-    for_source = resume_source_options(port, false);
     for_source.switchover_ms_max = 300;
-    end_source(&c.source, &for_source);
+    case_make(&c, for_source, resume_target_options(false));
     end_connect(&c.source);
     end_wait_connected(&c.source);
     end_wait_connected(&c.target);

@@ -39,14 +39,14 @@ static void test_reset(gconstpointer opaque)
 
     /* Frames that are on their way when the connection goes, mostly. */
     case_new(&c, LARGE, which->keyed, which->level);
-    case_fill(rnd, c.source.ram, LARGE);
+    kit_fill(rnd, c.source.ram, LARGE);
     g_assert_cmpint(dwcp_target_begin(c.target.target), ==, 0);
     for (round = 0; round < times; round++) {
         dwcp_source_round(c.source.source);
         if (g_strcmp0(g_getenv("DWCP_SANITIZED"), "thread") != 0) {
             /* Workers read on: a race that is meant, and that the thread
              * sanitizer takes minutes to look at. */
-            case_fill(rnd, c.source.ram + round * 100 * PAGE, 500);
+            kit_fill(rnd, c.source.ram + round * 100 * PAGE, 500);
         }
         g_assert_cmpint(dwcp_source_put(c.source.source, 0, 0, LARGE), ==, 0);
         passed = breaker_passed(c.breaker);
@@ -56,7 +56,7 @@ static void test_reset(gconstpointer opaque)
         breaker_reset(c.breaker, round ? which->number : 0);
     }
     ends_finish(&c.source, &c.target);
-    stats = case_stats(&c);
+    stats = end_stats(&c.source);
     g_assert_cmpuint(stats.streams_lost, >=, which->number == -1 ? 5 : 1);
     if (which->number == -1) {
         g_assert_cmpuint(stats.resumes, >=, 1);
@@ -128,7 +128,7 @@ static void test_channel(gconstpointer opaque)
     for (i = 0; i < 4; i++) {
         g_thread_join(threads[i]);
     }
-    g_assert_cmpuint(case_stats(&c).resumes, >=, 1);
+    g_assert_cmpuint(end_stats(&c.source).resumes, >=, 1);
     case_free(&c);
 }
 
@@ -139,7 +139,7 @@ static void test_random(gconstpointer opaque)
 {
     bool keyed = GPOINTER_TO_INT(opaque);
     DwcpTargetOptions for_target = resume_target_options(keyed);
-    DwcpSourceOptions for_source = resume_source_options("1", keyed);
+    DwcpSourceOptions for_source = resume_source_options(keyed);
     unsigned seeds = kit_soak(30, 1000), seed, events, went = 0;
     Breaker *breaker;
     MoveOutcome out;

@@ -21,10 +21,10 @@ static void broken(SteerHow how, unsigned seed)
 {
     GRand *rnd = g_rand_new_with_seed(seed);
     unsigned round, i;
-    SteerCase c;
+    ResumeCase c;
 
     steer_case_new(&c, STEER_LARGE, how);
-    steer_fill(rnd, c.source.ram, STEER_LARGE);
+    kit_fill(rnd, c.source.ram, STEER_LARGE);
     steer_case_begin(&c);
     for (round = 0; round < 12; round++) {
         steer_put_all(&c);
@@ -42,7 +42,7 @@ static void broken(SteerHow how, unsigned seed)
         }
     }
     steer_case_finish(&c);
-    steer_case_free(&c);
+    case_free(&c);
     g_rand_free(rnd);
 }
 
@@ -107,16 +107,16 @@ static void test_alone(void)
 {
     GRand *rnd = g_rand_new_with_seed(3);
     unsigned i;
-    SteerCase c;
+    ResumeCase c;
 
     steer_case_new(&c, STEER_LARGE, (SteerHow){ .steered = true });
-    steer_fill(rnd, c.source.ram, STEER_LARGE);
+    kit_fill(rnd, c.source.ram, STEER_LARGE);
     steer_case_begin(&c);
     for (i = 0; i < 20; i++) {
         steer_put_all(&c);
     }
     steer_case_finish(&c);
-    steer_case_free(&c);
+    case_free(&c);
     g_rand_free(rnd);
 }
 

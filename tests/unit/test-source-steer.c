@@ -24,20 +24,20 @@
 static void test_measured(void)
 {
     DwcpStats stats = { .size = sizeof(stats) };
-    SteerCase c;
+    ResumeCase c;
 
     steer_case_new(&c, 1, (SteerHow){ .streams = 2 });
-    g_assert_cmpint(steer_stats(&c).mode, !=, DWCP_MODE_INTERNET);
-    while (steer_stats(&c).mode != DWCP_MODE_DATACENTER) {
+    g_assert_cmpint(end_stats(&c.source).mode, !=, DWCP_MODE_INTERNET);
+    while (end_stats(&c.source).mode != DWCP_MODE_DATACENTER) {
         (void)poll(NULL, 0, 1);
     }
     dwcp_target_stats(c.target.target, &stats);
     g_assert_cmpint(stats.mode, ==, 0);
-    steer_case_free(&c);
+    case_free(&c);
 }
 
 /* What the kernel keeps of the stream's rate; UINT64_MAX = all. */
-static uint64_t pace_of(SteerCase *c, unsigned index)
+static uint64_t pace_of(ResumeCase *c, unsigned index)
 {
     uint64_t pace = 0;
     socklen_t length = sizeof(pace);
@@ -55,7 +55,7 @@ static void test_yields(gconstpointer opaque)
     const SteerHow *how = opaque;
     bool low = how->priority == DWCP_PRIORITY_LOW;
     unsigned i;
-    SteerCase c;
+    ResumeCase c;
 
     steer_case_new(&c, STEER_LARGE, *how);
     steer_case_begin(&c);
@@ -65,36 +65,36 @@ static void test_yields(gconstpointer opaque)
     memset(c.source.ram, 1, STEER_LARGE * PAGE);
     steer_put_all(&c);
     for (i = 0; i < 12; i++) {
-        while (low && pace_of(&c, i) > steer_stats(&c).pace_bytes_per_s) {
+        while (low && pace_of(&c, i) > end_stats(&c.source).pace_bytes_per_s) {
             (void)poll(NULL, 0, 1);
         }
         g_assert_true((pace_of(&c, i) < UINT64_MAX) == low);
     }
-    g_assert_true((steer_stats(&c).pace_bytes_per_s > 0) == low);
+    g_assert_true((end_stats(&c.source).pace_bytes_per_s > 0) == low);
     g_assert_cmpint(dwcp_source_end(c.source.source), ==, 0);
     for (i = 0; i < 12; i++) {
         while (pace_of(&c, i) != UINT64_MAX) {
             (void)poll(NULL, 0, 1);
         }
     }
-    g_assert_cmpuint(steer_stats(&c).pace_bytes_per_s, ==, 0);
-    steer_case_free(&c);
+    g_assert_cmpuint(end_stats(&c.source).pace_bytes_per_s, ==, 0);
+    case_free(&c);
 }
 
 /* Long enough for a source that measures to come to another answer. */
 static void test_pinned(void)
 {
-    SteerCase measured, pinned;
+    ResumeCase measured, pinned;
 
     steer_case_new(&pinned, 1, (SteerHow){ .mode = DWCP_MODE_INTERNET });
     steer_case_new(&measured, 1, (SteerHow){ 0 });
-    while (steer_stats(&measured).mode != DWCP_MODE_DATACENTER) {
-        g_assert_cmpint(steer_stats(&pinned).mode, ==, DWCP_MODE_INTERNET);
+    while (end_stats(&measured.source).mode != DWCP_MODE_DATACENTER) {
+        g_assert_cmpint(end_stats(&pinned.source).mode, ==, DWCP_MODE_INTERNET);
         (void)poll(NULL, 0, 1);
     }
-    g_assert_cmpint(steer_stats(&pinned).mode, ==, DWCP_MODE_INTERNET);
-    steer_case_free(&pinned);
-    steer_case_free(&measured);
+    g_assert_cmpint(end_stats(&pinned.source).mode, ==, DWCP_MODE_INTERNET);
+    case_free(&pinned);
+    case_free(&measured);
 }
 
 /* -------------------------------------------------------------- count -- */
@@ -108,28 +108,28 @@ static void test_retire(gconstpointer opaque)
     GRand *rnd = g_rand_new_with_seed(1);
     Usage before = usage_now();
     unsigned i;
-    SteerCase c;
+    ResumeCase c;
 
     steer_case_new(&c, STEER_LARGE, *how);
-    steer_fill(rnd, c.source.ram, STEER_LARGE);
+    kit_fill(rnd, c.source.ram, STEER_LARGE);
     steer_case_begin(&c);
     steer_await(&c, DWCP_STREAMS_DEFAULT);
     for (i = 0; i < G_N_ELEMENTS(counts); i++) {
         steer_put_all(&c);
         dwcp_source_steer_to(c.source.source, counts[i]);
-        g_assert_cmpuint(steer_stats(&c).streams_wanted, ==, counts[i]);
+        g_assert_cmpuint(end_stats(&c.source).streams_wanted, ==, counts[i]);
         steer_await(&c, counts[i]);
         do { /* or a stream that comes again ends the one that is to end */
             dwcp_target_stats(c.target.target, &at_target);
         } while (at_target.streams != counts[i]);
     }
-    g_assert_cmpuint(steer_stats(&c).streams_lost, ==, 0);
+    g_assert_cmpuint(end_stats(&c.source).streams_lost, ==, 0);
     steer_case_finish(&c);
-    g_assert_cmpuint(steer_stats(&c).resent_bytes, ==, 0);
-    g_assert_cmpuint(steer_stats(&c).pending_bytes, ==, 0);
+    g_assert_cmpuint(end_stats(&c.source).resent_bytes, ==, 0);
+    g_assert_cmpuint(end_stats(&c.source).pending_bytes, ==, 0);
     dwcp_target_stats(c.target.target, &at_target);
     g_assert_cmpuint(at_target.streams_lost, ==, 0);
-    steer_case_free(&c);
+    case_free(&c);
     usage_same(before);
     g_rand_free(rnd);
 }
@@ -138,7 +138,7 @@ static void test_retire(gconstpointer opaque)
  * the stream stays until it is. */
 static void test_held(void)
 {
-    SteerCase c;
+    ResumeCase c;
 
     steer_case_new(&c, STEER_LARGE, (SteerHow){ 0 });
     steer_await(&c, DWCP_STREAMS_DEFAULT);
@@ -146,19 +146,19 @@ static void test_held(void)
     steer_put_all(&c);
     dwcp_source_steer_to(c.source.source, 1);
     (void)poll(NULL, 0, 200); /* the other way would show by now */
-    g_assert_cmpuint(steer_stats(&c).streams, >, 1);
+    g_assert_cmpuint(end_stats(&c.source).streams, >, 1);
     steer_case_begin(&c);
     steer_await(&c, 1);
     steer_case_finish(&c);
-    g_assert_cmpuint(steer_stats(&c).resent_bytes, ==, 0);
-    steer_case_free(&c);
+    g_assert_cmpuint(end_stats(&c.source).resent_bytes, ==, 0);
+    case_free(&c);
 }
 
 /* What the controller says is done: here that four more are not to be had. */
 static void test_followed(void)
 {
     DwcpStreams *count;
-    SteerCase c;
+    ResumeCase c;
     End *source = &c.source;
     DwcpTargetOptions for_target = end_target_options();
     DwcpSourceOptions for_source;
@@ -177,7 +177,7 @@ static void test_followed(void)
     count->since_ns -= DWCP_STREAMS_JOIN_NS;
     end_connect(source);
     end_wait_connected(source);
-    while (steer_stats(&c).streams_wanted != 5) {
+    while (end_stats(&c.source).streams_wanted != 5) {
         (void)poll(NULL, 0, 1);
     }
     steer_await(&c, 5);
@@ -187,19 +187,19 @@ static void test_followed(void)
 
 static void stays(SteerHow how, unsigned streams)
 {
-    SteerCase c;
+    ResumeCase c;
 
     steer_case_new(&c, STEER_LARGE, how);
     steer_case_begin(&c);
     steer_await(&c, streams);
     dwcp_source_steer_to(c.source.source, streams + 1);
-    g_assert_cmpuint(steer_stats(&c).streams_wanted, ==, streams);
+    g_assert_cmpuint(end_stats(&c.source).streams_wanted, ==, streams);
     memset(c.source.ram, 1, STEER_LARGE * PAGE);
     steer_put_all(&c);
     dwcp_source_steer_to(c.source.source, 1);
-    g_assert_cmpuint(steer_stats(&c).streams_wanted, ==, streams);
+    g_assert_cmpuint(end_stats(&c.source).streams_wanted, ==, streams);
     steer_case_finish(&c);
-    steer_case_free(&c);
+    case_free(&c);
 }
 
 /* The user's count, or one that the target could not follow. */
@@ -211,14 +211,14 @@ static void test_stays(void)
 
 static void test_frozen(void)
 {
-    SteerCase c;
+    ResumeCase c;
 
     steer_case_new(&c, 4, (SteerHow){ 0 });
     steer_case_begin(&c);
     g_assert_cmpint(dwcp_source_end(c.source.source), ==, 0);
     dwcp_source_steer_to(c.source.source, 2);
-    g_assert_cmpuint(steer_stats(&c).streams_wanted, ==, DWCP_STREAMS_DEFAULT);
-    steer_case_free(&c);
+    g_assert_cmpuint(end_stats(&c.source).streams_wanted, ==, DWCP_STREAMS_DEFAULT);
+    case_free(&c);
 }
 
 /* What HELLO says of a source with these options. */
