@@ -187,7 +187,6 @@ static int feed_setup(DwcpSource *source, const DwcpSourceOptions *options,
                                               : DWCP_QUEUE_BYTES_DEFAULT;
     uint32_t ms = options->queue_ms_max ? options->queue_ms_max
                                         : DWCP_QUEUE_MS_DEFAULT;
-
     int rc = dwcp_feed_init(&source->feed, source, &source->session, bytes, ms,
                             source->workers_wanted + FRAMES_QUEUED,
                             source->count.wanted, options->level, err);
